@@ -1,0 +1,6 @@
+"""`python -m chatmail` and the console script."""
+
+from chatmail.app.main import main
+
+if __name__ == "__main__":
+    main()

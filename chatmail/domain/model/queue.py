@@ -1,0 +1,50 @@
+"""Deliveries that outlive the reply: reports owed to a sender."""
+
+from __future__ import annotations
+
+import enum
+from typing import NewType
+
+import attrs
+
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.verdict import RefusalReason
+
+QueueId = NewType("QueueId", int)
+
+
+class QueueAction(enum.Enum):
+    """What is owed."""
+
+    REPORT = "report"  # a delivery status report to the sender (RFC 3464)
+
+
+@attrs.frozen
+class FailedRecipient:
+    """One recipient that could not be served, and why."""
+
+    address: EmailAddress
+    reason: RefusalReason
+
+
+@attrs.frozen(kw_only=True)
+class NewReport:
+    """A report to be written after the reply, committed together with the message.
+
+    `header` is the original header block as stored: the only part a report quotes.
+    """
+
+    sender: EmailAddress
+    failed: tuple[FailedRecipient, ...]
+    header: bytes
+    arrived_s: int
+    due_s: int
+
+
+@attrs.frozen(kw_only=True)
+class QueueEntry:
+    """A claimed report."""
+
+    id: QueueId
+    report: NewReport
+    attempts: int

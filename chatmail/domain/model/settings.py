@@ -1,0 +1,102 @@
+"""Every live setting in one frozen snapshot; sessions read it at each command boundary."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+MIB: Final = 1024 * 1024
+DAY_S: Final = 86400
+
+
+@attrs.frozen(kw_only=True)
+class RegistrationSettings:
+    """Who may get an account (spec policy 2.1-2.4; keys `registration.*`)."""
+
+    is_open: bool = True
+    jit: bool = True
+    require_token: bool = False
+    username_length: int = 9
+    username_min: int = 9
+    username_max: int = 9
+    password_length: int = 22
+    password_min: int = 9
+    rate_per_ip_hour: int = 60
+    max_load_1m: float = 5.0
+    min_available_memory_bytes: int = 200 * MIB
+    min_free_disk_bytes: int = 1024 * MIB
+    blocked_localparts: frozenset[str] = frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class LimitSettings:
+    """Sizes, rates, connections (keys `limits.*`)."""
+
+    max_message_bytes: int = 31457280
+    max_federation_bytes: int = 70 * MIB
+    max_mailbox_bytes: int = 500 * MIB
+    send_rate_per_minute: int = 60
+    send_burst: int = 10
+    max_imap_connections: int = 10000
+    max_smtp_connections: int = 1000
+    max_per_address: int = 0
+    imap_sessions_per_account: int = 30
+    smtp_sessions_per_account: int = 30
+    max_recipients: int = 1000
+
+
+@attrs.frozen(kw_only=True)
+class GateSettings:
+    """The encryption gate (keys `gate.*`, spec policy 1.12)."""
+
+    append_any: bool = False
+    allow_secure_join: bool = True
+    minimise_bounces: bool = True
+    opacity_check: bool = True
+    strict_outer_headers: bool = False
+    allow_autocrypt_setup: bool = False
+    passthrough_senders: frozenset[str] = frozenset()
+    passthrough_recipients: frozenset[str] = frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class ImapSettings:
+    """The IMAP face (keys `imap.*`)."""
+
+    compress: bool = True
+    idle_keepalive_s: float = 240.0
+
+
+@attrs.frozen(kw_only=True)
+class QuotaSettings:
+    """Trimming of full mailboxes (keys `retention.quota_trim*`)."""
+
+    trim: bool = True
+    trim_high_percent: int = 75
+    trim_low_percent: int = 70
+    spare_younger_s: int = DAY_S
+
+
+@attrs.frozen(kw_only=True)
+class IdentitySettings:
+    """Who we are. `mail_domain` is normalised; `local_domains` holds it and the extra ones."""
+
+    mail_domain: str
+    local_domains: frozenset[str]
+    hostname: str
+    operator_comment: str | None = None
+    operator_mailto: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SettingsSnapshot:
+    """All live settings at one instant."""
+
+    identity: IdentitySettings
+    registration: RegistrationSettings = RegistrationSettings()
+    limits: LimitSettings = LimitSettings()
+    gate: GateSettings = GateSettings()
+    imap: ImapSettings = ImapSettings()
+    quota: QuotaSettings = QuotaSettings()
+    federation_enabled: bool = True

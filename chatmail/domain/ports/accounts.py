@@ -1,0 +1,64 @@
+"""Accounts at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from chatmail.domain.model.account import Account, AccountId, NewAccount
+from chatmail.domain.model.address import EmailAddress
+
+
+@attrs.frozen(kw_only=True)
+class Tombstone:
+    """What is kept of a deleted address: its old hash, until `expires_s` (spec policy 2.7)."""
+
+    secret: str
+    expires_s: int
+
+
+class AccountStore(Protocol):
+    """Accounts by canonical address. Every write is durable when the call returns."""
+
+    async def get(self, address: EmailAddress) -> Account | None:
+        """Return the account, blocked ones included. Cost: none when cached, else one read."""
+
+    async def resolve(self, addresses: Sequence[EmailAddress]) -> list[Account | None]:
+        """Return the accounts in the order asked, in at most one read."""
+
+    async def create(self, new: NewAccount) -> tuple[Account, bool]:
+        """Create the account with an empty INBOX, or return the one that exists.
+
+        Returns:  the account and whether this call created it. Of concurrent calls for one
+            address exactly one creates. A live tombstone of the address is removed.
+        Raises:  TransientFailure: nothing was stored.
+        """
+
+    async def set_secret(self, account: AccountId, secret: str) -> None:
+        """Replace the stored hash."""
+
+    async def touch(self, account: AccountId, day_s: int) -> None:
+        """Record the day of a login (first and last). Written only when it changes."""
+
+    async def set_blocked(self, account: AccountId, blocked: bool) -> None:
+        """Block or unblock."""
+
+    async def bar(self, address: EmailAddress, reason: str, day_s: int) -> None:
+        """Put an address on the block list; one without an account cannot be registered."""
+
+    async def unbar(self, address: EmailAddress) -> None:
+        """Take an address off the block list."""
+
+    async def is_barred(self, address: EmailAddress) -> bool:
+        """Say whether the address is on the block list."""
+
+    async def tombstone(self, address: EmailAddress, now_s: float) -> Tombstone | None:
+        """Return the live tombstone of a deleted address."""
+
+    async def delete(self, account: AccountId, tombstone_until_s: int | None) -> None:
+        """Delete the account, its mailboxes, messages and tokens; leave a tombstone if asked."""
+
+    async def count(self) -> int:
+        """Return the number of accounts."""

@@ -1,0 +1,64 @@
+"""The one road into the store."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import attrs
+
+from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
+from chatmail.domain.model.message import Body
+from chatmail.domain.model.queue import NewReport
+
+
+@attrs.frozen
+class Delivery:
+    """One local copy."""
+
+    mailbox: MailboxId
+    flags: Flags = NO_FLAGS
+
+
+@attrs.frozen(kw_only=True)
+class IntakeBatch:
+    """All local copies and owed reports of one message."""
+
+    body: Body
+    internal_date_s: int
+    deliveries: tuple[Delivery, ...]
+    reports: tuple[NewReport, ...] = ()
+
+
+class Intake(Protocol):
+    """Durable acceptance of messages."""
+
+    async def commit(self, batch: IntakeBatch) -> tuple[AppendReceipt | None, ...]:
+        """Store every local copy and report of one message, all or nothing.
+
+        The octets are written once. When this returns, all of it is durable, visible to every
+        session, and the hints are out. Two commits of one caller keep their order in every mailbox.
+
+        Returns:  where each copy landed, in the order of `deliveries`; None where the mailbox was
+            deleted meanwhile.
+        Raises:  Overloaded: the write queue is full. TransientFailure: nothing was stored.
+        Cancellation:  shielded from the moment it is queued until it is done.
+        Cost:  one share of a group commit; one thread hop per batch.
+        """
+
+
+class Spool(Protocol):
+    """The content of one large message (without its header block) on its way to disk."""
+
+    async def write(self, chunk: bytes | memoryview) -> None:
+        """Append octets. Raises:  TransientFailure: the disk is full or failed."""
+
+    async def seal(self, header: bytes) -> Body:
+        """Finish: put `header` in front. The returned Body may be committed while the context is open."""
+
+
+class BlobStore(Protocol):
+    """Room for messages too large for memory."""
+
+    def spool(self) -> AbstractAsyncContextManager[Spool]:
+        """Open a spool; leaving the context removes whatever was not committed."""
