@@ -54,7 +54,7 @@ class Spool(Protocol):
         """Append octets. Raises:  TransientFailure: the disk is full or failed."""
 
     async def seal(self, header: bytes) -> Body:
-        """Finish: put `header` in front. The returned Body may be committed while the context is open."""
+        """Put `header` in front; the Body may be committed while the context is open."""
 
 
 class BlobStore(Protocol):
