@@ -101,6 +101,10 @@ class SmtpServer:
         elif self._state is not State.CLOSED:
             self._buffer.receive(octets)
 
+    def receive_eof(self) -> None:
+        """The peer closed its side: what is unfinished never happened."""
+        self._close()
+
     def next_event(self) -> Event:
         """Return what happens next.
 
