@@ -16,8 +16,8 @@ CALM_S: Final = 300.0
 class Log(Protocol):
     """What a keeper reports to."""
 
-    def failure(self, event: str, problem: BaseException, **fields: object) -> None:
-        """Log where an exception came from, without its text."""
+    def error(self, event: str, **fields: object) -> None:
+        """Record what failed; of an exception only its type and place."""
 
 
 async def keep_running(name: str, job: Callable[[], Awaitable[None]], log: Log) -> None:
@@ -31,7 +31,7 @@ async def keep_running(name: str, job: Callable[[], Awaitable[None]], log: Log) 
         try:
             await job()
         except Exception as problem:  # noqa: BLE001 - the crash policy of jobs
-            log.failure("job_failed", problem, job=name)
+            log.error("job_failed", job=name, error=problem)
         else:
             return
         if trio.current_time() - started > CALM_S:

@@ -1,5 +1,124 @@
-"""The console script."""
+"""The console script: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from chatmail.adapters.net.errors import BindError, CertificateError
+from chatmail.adapters.storage.errors import StoreError
+from chatmail.adapters.system.clock import SystemClock, SystemEntropy
+from chatmail.adapters.system.logs import open_log
+from chatmail.adapters.system.redaction import Public, exception_place
+from chatmail.app import demo
+from chatmail.app.cli.parser import ServeOptions, parse
+from chatmail.app.config import ConfigError, LoadedConfig, config_file, load_config
+from chatmail.app.service_notify import ServiceManager, announce, ready_line
+from chatmail.app.tree import run_relay
+
+if TYPE_CHECKING:
+    from chatmail.adapters.system.logs import Log
+    from chatmail.app.config_keys import BootConfig
+    from chatmail.app.wiring import Relay
+
+STARTED_BADLY = 1
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; ends the process with the contract's exit code."""
+    sys.exit(_serve(parse(sys.argv[1:])))
+
+
+def _serve(options: ServeOptions) -> int:
+    load = partial(_load, options)
+    try:
+        loaded = load()
+    except ConfigError as error:
+        return _complain(*error.problems)
+    boot = loaded.boot
+    for warning in loaded.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    clock = SystemClock()
+    log = open_log(
+        clock,
+        SystemEntropy(),
+        boot.log.target,
+        level=boot.log.level,
+        format_name=boot.log.format,
+        addresses=boot.log.addresses,
+        ip=boot.log.ip,
+    )
+    manager = ServiceManager(os.environ, os.getpid())
+    starting = partial(
+        run_relay,
+        boot,
+        log,
+        manager,
+        reread=partial(_reread, load, log),
+        announce=partial(_announce, options),
+    )
+    try:
+        trio.run(starting)
+    except* (BindError, CertificateError, StoreError) as refused:
+        return _complain(*map(str, _leaves(refused)))
+    except* KeyboardInterrupt:
+        return 0
+    except* Exception as broken:
+        log.error("stopped_by_a_bug", error=broken)
+        return _complain(f"chatmail: stopped by an internal error: {exception_place(broken)}")
+    return 0
+
+
+def _load(options: ServeOptions) -> LoadedConfig:
+    """Raises:  ConfigError."""
+    now_s = SystemClock().now_s()
+    if options.demo:
+        chosen = demo.overrides(_demo_state(options), options.port_base)
+        return load_config(None, os.environ, chosen, now_s=now_s)
+    file = options.config or config_file(os.environ)
+    if file is not None and not file.is_file():
+        raise ConfigError((f"{file}: no such configuration file",))
+    chosen = {}
+    if options.state_dir is not None:
+        chosen["server.state_dir"] = str(options.state_dir.absolute())
+    return load_config(file, os.environ, chosen, now_s=now_s)
+
+
+def _demo_state(options: ServeOptions) -> Path:
+    return options.state_dir or Path(demo.STATE_DIR)
+
+
+def _reread(load: partial[LoadedConfig], log: Log) -> BootConfig | None:
+    try:
+        return load().boot
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("configuration_rejected", problem=Public(problem))
+        return None
+
+
+def _announce(options: ServeOptions, relay: Relay, addresses: list[tuple[str, str, int]]) -> None:
+    if options.demo:
+        said = demo.welcome(
+            relay, state_dir=str(_demo_state(options)), is_terminal=sys.stdout.isatty()
+        )
+        sys.stdout.write(said + "\n")
+    announce(sys.stdout, ready_line(addresses))
+
+
+def _complain(*problems: str) -> int:
+    for problem in problems:
+        sys.stderr.write(problem + "\n")
+    return STARTED_BADLY
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for problem in group.exceptions:
+        found += _leaves(problem) if isinstance(problem, BaseExceptionGroup) else [problem]
+    return found

@@ -15,7 +15,7 @@ class Log:
     def __init__(self) -> None:
         self.failures: list[tuple[str, object]] = []
 
-    def failure(self, event: str, problem: BaseException, **fields: object) -> None:
+    def error(self, event: str, **fields: object) -> None:
         self.failures.append((event, fields["job"]))
 
 
