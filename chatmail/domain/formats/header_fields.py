@@ -21,9 +21,7 @@ _END: Final = b"\r\n"
 @lru_cache(maxsize=64)
 def _selector(names: frozenset[bytes]) -> re.Pattern[bytes]:
     wanted = b"|".join(re.escape(name) for name in sorted(names))
-    return re.compile(
-        rb"\n((?:" + wanted + rb")[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE
-    )
+    return re.compile(rb"\n((?:" + wanted + rb")[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE)
 
 
 def select_fields(header: bytes, names: frozenset[bytes]) -> bytes:

@@ -13,7 +13,6 @@ from typing import Final, Literal
 import attrs
 
 CHUNK_BYTES: Final = 64 * 1024
-MAX_NUMBER: Final = 2**32 - 1
 # More digits than any number of the grammar has: such a size is never read, only refused.
 _HUGE: Final = 2**64
 _MAX_DIGITS: Final = 20

@@ -11,6 +11,7 @@ from typing import Final
 from chatmail.domain.model.mailbox import SYSTEM_FLAGS
 from chatmail.domain.wire.imap.commands import AppendBegin, Store
 from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem, day_number
+from chatmail.domain.wire.imap.sequence import MAX_NUMBER
 
 MAX_FLAGS: Final = 128
 
@@ -103,6 +104,8 @@ def parse_append(lexer: Lexer, size: int, is_synchronising: bool) -> AppendBegin
         internal_date_s = _parse_date_time(lexer)
         lexer.space()
     lexer.end()
+    if size > MAX_NUMBER:
+        raise SyntaxProblem(b"Number out of range")
     return AppendBegin(mailbox, flags, internal_date_s, size, is_synchronising)
 
 

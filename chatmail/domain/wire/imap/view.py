@@ -57,8 +57,10 @@ class SelectedView:
             self._told[entry.uid] = entry.modseq
 
     def is_only_flags(self, changes: MailboxChanges) -> bool:
-        """Say whether changes hold nothing but flags: IDLE may gather those for a while."""
-        return not changes.arrived and not self._gone(changes)
+        """Say whether the news is nothing but flags: IDLE may gather those for a while."""
+        if changes.arrived or not self._news(changes.changed):
+            return False
+        return not self._gone(changes)
 
     def update(
         self,
@@ -94,7 +96,9 @@ class SelectedView:
         if changes.arrived:
             lines.append(exists(count))
         lines.extend(
-            flags_line(self.sequence_of(entry.uid), entry, with_uid=with_uid, with_modseq=with_modseq)
+            flags_line(
+                self.sequence_of(entry.uid), entry, with_uid=with_uid, with_modseq=with_modseq
+            )
             for entry in changed
         )
         return b"".join(lines)
