@@ -29,6 +29,7 @@ function showAlert(form, text) {
     alert = document.createElement("p");
     alert.className = "alert";
     alert.setAttribute("role", "alert");
+    alert.dir = "auto";
     form.before(alert);
   }
   alert.textContent = text;
