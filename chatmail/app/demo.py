@@ -53,8 +53,8 @@ def overrides(state_dir: Path, port_base: int) -> dict[str, object]:
 def welcome(relay: Relay, *, state_dir: str, is_terminal: bool) -> str:
     """Return what the demo says before its ready line, with credentials for a first account."""
     entropy, settings = SystemEntropy(), relay.settings()
-    address = f"{draw_name(entropy, settings.registration)}@{settings.identity.mail_domain}"
-    password = draw_password(entropy, settings.registration)
+    address = f"{draw_name(entropy.text, settings.registration)}@{settings.identity.mail_domain}"
+    password = draw_password(entropy.text, settings.registration)
     return welcome_text(
         relay.site.relay(), address, password, state_dir=state_dir, is_terminal=is_terminal
     )

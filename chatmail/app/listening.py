@@ -73,9 +73,7 @@ class Listening:
             await self._start(key, sockets)
         for key in [key for key in self._open if key not in wanted]:
             self._open.pop(key).scope.cancel()
-        self._relay.site.bound(
-            {face: port for face, _, port in reversed(self.addresses())}
-        )
+        self._relay.site.bound({face: port for face, _, port in reversed(self.addresses())})
 
     async def _start(self, key: tuple[str, str], sockets: list[socket.socket]) -> None:
         accept, sessions = self._accept, self._sessions
@@ -84,7 +82,7 @@ class Listening:
         scope = trio.CancelScope()
         addresses = tuple(bound_address(sock) for sock in sockets)
 
-        async def accepting(*, task_status: trio.TaskStatus[None]) -> None:
+        async def accepting(*, task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
             with scope:
                 await serve_listener(
                     sockets,
@@ -98,5 +96,3 @@ class Listening:
 
         await accept.start(accepting)
         self._open[key] = _Open(addresses, scope)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from chatmail.adapters.net.errors import BindError, CertificateError
-from chatmail.adapters.storage.errors import StoreError
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.logs import open_log
 from chatmail.adapters.system.redaction import Public, exception_place
@@ -20,6 +20,7 @@ from chatmail.app.cli.parser import ServeOptions, parse
 from chatmail.app.config import ConfigError, LoadedConfig, config_file, load_config
 from chatmail.app.service_notify import ServiceManager, announce, ready_line
 from chatmail.app.tree import run_relay
+from chatmail.domain.model.errors import PermanentFailure
 
 if TYPE_CHECKING:
     from chatmail.adapters.system.logs import Log
@@ -63,15 +64,18 @@ def _serve(options: ServeOptions) -> int:
         announce=partial(_announce, options),
     )
     try:
-        trio.run(starting)
-    except* (BindError, CertificateError, StoreError) as refused:
-        return _complain(*map(str, _leaves(refused)))
-    except* KeyboardInterrupt:
-        return 0
-    except* Exception as broken:
-        log.error("stopped_by_a_bug", error=broken)
-        return _complain(f"chatmail: stopped by an internal error: {exception_place(broken)}")
+        trio.run(starting, strict_exception_groups=True)
+    except Exception as problem:  # noqa: BLE001 - the last place: nothing above it but the shell
+        return _explain(problem, log)
     return 0
+
+
+def _explain(problem: Exception, log: Log) -> int:
+    leaves = list(_leaves(problem))
+    if all(isinstance(leaf, (BindError, CertificateError, PermanentFailure)) for leaf in leaves):
+        return _complain(*map(str, leaves))
+    log.error("stopped_by_a_bug", error=problem)
+    return _complain(f"chatmail: stopped by an internal error: {exception_place(problem)}")
 
 
 def _load(options: ServeOptions) -> LoadedConfig:
@@ -117,8 +121,9 @@ def _complain(*problems: str) -> int:
     return STARTED_BADLY
 
 
-def _leaves(group: BaseExceptionGroup[Exception]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for problem in group.exceptions:
-        found += _leaves(problem) if isinstance(problem, BaseExceptionGroup) else [problem]
-    return found
+def _leaves(problem: BaseException) -> Iterator[BaseException]:
+    if isinstance(problem, BaseExceptionGroup):
+        for inner in problem.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield problem

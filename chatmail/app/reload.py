@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chatmail.adapters.net.errors import BindError, CertificateError
-from chatmail.app.config import to_settings
+from chatmail.adapters.system.redaction import Public
+from chatmail.app.config_identity import to_settings
 from chatmail.app.listening import Listening
 from chatmail.app.wiring import Relay, tls_policy
 
@@ -37,7 +38,7 @@ async def reload(
         try:
             await listening.follow(boot)
         except BindError as problem:
-            relay.log.error("listener_failed", error=problem)
+            relay.log.error("listener_failed", problem=Public(str(problem)))
         relay.log.info("reloaded")
     manager.ready()
 
@@ -46,7 +47,7 @@ def _swap_certificate(relay: Relay, boot: BootConfig) -> None:
     try:
         relay.keeper.reload(policy=tls_policy(boot))
     except CertificateError as problem:
-        relay.log.error("certificate_rejected", error=problem)
+        relay.log.error("certificate_rejected", problem=Public(str(problem)))
 
 
 def _warn_of_restart(relay: Relay, boot: BootConfig) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chatmail.adapters.http.facts import (
     Check,
     NotRegistered,
-    Registered,
     RefusalKind,
+    Register,
+    Registered,
     ShownLimits,
     SiteFacts,
 )
+from chatmail.app.config_identity import tls_mode
 from chatmail.domain.formats.account_links import BoundPorts, CertificateKind, RelayFacts
 from chatmail.domain.model.account import SECONDS_PER_DAY
 from chatmail.domain.usecases import register as registration
@@ -23,14 +25,15 @@ if TYPE_CHECKING:
     from chatmail.adapters.system.host import SystemHost
     from chatmail.app.config_keys import BootConfig
     from chatmail.domain.model.settings import SettingsSnapshot
+    from chatmail.domain.ports.system import Clock
 
 _KINDS = {
-    registration.RegistrationProblem.TOKEN_REQUIRED: RefusalKind.TOKEN,
-    registration.RegistrationProblem.TOKEN_UNKNOWN: RefusalKind.TOKEN,
+    registration.RegistrationProblem.TOKEN_REQUIRED: RefusalKind.CLOSED,
+    registration.RegistrationProblem.TOKEN_UNKNOWN: RefusalKind.BAD_TOKEN,
     registration.RegistrationProblem.CLOSED: RefusalKind.CLOSED,
     registration.RegistrationProblem.TOO_MANY: RefusalKind.RATE,
-    registration.RegistrationProblem.SYSTEM_LIMIT: RefusalKind.SYSTEM,
-    registration.RegistrationProblem.TEMPORARY: RefusalKind.SYSTEM,
+    registration.RegistrationProblem.SYSTEM_LIMIT: RefusalKind.UNAVAILABLE,
+    registration.RegistrationProblem.TEMPORARY: RefusalKind.UNAVAILABLE,
 }
 
 
@@ -38,9 +41,14 @@ class Site:
     """Answers the web face's questions. `bound` tells it which ports are really open."""
 
     def __init__(
-        self, boot: BootConfig, settings: Callable[[], SettingsSnapshot], keeper: TlsKeeper
+        self,
+        boot: BootConfig,
+        settings: Callable[[], SettingsSnapshot],
+        keeper: TlsKeeper,
+        clock: Clock,
     ) -> None:
         self.boot = boot
+        self._clock = clock
         self._settings = settings
         self._keeper = keeper
         self._ports: dict[str, int] = {}
@@ -88,13 +96,11 @@ class Site:
             trusted_proxies=self.boot.http.trusted_proxies,
         )
 
-    def registrar(
-        self, register: registration.Register
-    ) -> Callable[[str | None, str], Awaitable[Registered | NotRegistered]]:
+    def registrar(self, register: registration.Register) -> Register:
         """Translate the registration use case into the web face's terms."""
 
         async def draw(token: str | None, source: str) -> Registered | NotRegistered:
-            outcome = await register(token, source)
+            outcome = await register(source, token)
             if isinstance(outcome, registration.Registered):
                 return Registered(str(outcome.address), outcome.password)
             return NotRegistered(_KINDS[outcome], outcome.value)
@@ -103,17 +109,20 @@ class Site:
 
     def checks(self, store: Store, host: SystemHost) -> list[Check]:
         """Return what /readyz reports."""
-        expires_in_s = self._keeper.seconds_left()
+        expires_in_s = self._keeper.facts.not_after_s - self._clock.now_s()
         floor = self._settings().registration.min_free_disk_bytes // 16
         return [
-            Check(name="database", ok=not store.failed, remedy="restart after the disk is repaired"),
+            Check(
+                name="database", ok=not store.failed, remedy="restart after the disk is repaired"
+            ),
             Check(name="listeners", ok=bool(self._ports)),
             Check(name="certificate", ok=expires_in_s > 0, remedy="renew the certificate"),
             Check(name="disk", ok=host.free_disk_bytes() > floor, remedy="free some disk space"),
         ]
 
     def _is_self_signed(self) -> bool:
-        return self.boot.tls.mode in ("", "self-signed")
+        # Until an ACME client is built in, its mode runs on a self-signed certificate (wiring).
+        return tls_mode(self.boot) in ("self-signed", "acme")
 
 
 def _days(seconds: float | None) -> int | None:

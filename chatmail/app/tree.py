@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from chatmail.adapters.jobs.reports import run_reports
+from chatmail.adapters.system.redaction import Public
 from chatmail.app.keeper import keep_running
 from chatmail.app.listening import Listening
 from chatmail.app.reload import reload
 from chatmail.app.wiring import Relay, build
 
 if TYPE_CHECKING:
+    from chatmail.adapters.net.certificates import CertificateFacts
+    from chatmail.adapters.net.errors import CertificateError
     from chatmail.adapters.system.logs import Log
     from chatmail.app.config_keys import BootConfig
     from chatmail.app.service_notify import ServiceManager
@@ -94,7 +97,7 @@ async def _infra(relay: Relay, manager: ServiceManager) -> AsyncIterator[trio.Nu
 
 async def _signals(
     stop: trio.Event,
-    hangup: Callable[[], object],
+    hangup: Callable[[], Awaitable[None]],
     log: Log,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -120,7 +123,13 @@ async def _sweep(relay: Relay) -> NoReturn:
 
 
 async def _watch_certificate(relay: Relay) -> None:
-    await relay.keeper.watch(relay.log)
+    def reloaded(facts: CertificateFacts) -> None:
+        relay.log.info("certificate_loaded", expires_s=facts.not_after_s)
+
+    def rejected(problem: CertificateError) -> None:
+        relay.log.error("certificate_rejected", problem=Public(str(problem)))
+
+    await relay.keeper.watch(reloaded, rejected)
 
 
 def _tune_gc() -> None:

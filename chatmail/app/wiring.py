@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,8 +20,7 @@ from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
 from chatmail.adapters.net.listeners import Face, FaceListener, TlsMode
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPolicy, TlsPurpose
-from chatmail.adapters.smtp.replies import reply_for
-from chatmail.adapters.smtp.server import Role
+from chatmail.adapters.smtp.replies import reply_to
 from chatmail.adapters.smtp.server import serve_connection as serve_smtp
 from chatmail.adapters.smtp.services import SmtpServices
 from chatmail.adapters.storage.store import Store, open_store
@@ -31,7 +31,7 @@ from chatmail.adapters.system.host import SystemHost
 from chatmail.adapters.system.locks import LockTable
 from chatmail.adapters.system.passwords import CachingHasher, hashing_pool
 from chatmail.adapters.system.sessions import SessionTable
-from chatmail.app.config import to_settings
+from chatmail.app.config_identity import tls_mode, to_settings
 from chatmail.app.drain import Drain
 from chatmail.app.site import Site
 from chatmail.domain.model.queue import FailedRecipient
@@ -47,6 +47,7 @@ from chatmail.domain.usecases.receive import Receive
 from chatmail.domain.usecases.register import Register
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
 from chatmail.domain.usecases.submit import Submit
+from chatmail.domain.wire.smtp.sequence import Role
 
 if TYPE_CHECKING:
     from chatmail.adapters.system.logs import Log
@@ -101,7 +102,7 @@ def open_keeper(boot: BootConfig, clock: SystemClock) -> TlsKeeper:
     Raises:  CertificateError: it cannot be used; the text is for the operator.
     """
     policy = tls_policy(boot)
-    if boot.tls.cert is not None and boot.tls.key is not None:
+    if tls_mode(boot) == "files" and boot.tls.cert is not None and boot.tls.key is not None:
         pair = CertificatePair(boot.tls.cert, boot.tls.key)
         return TlsKeeper(pair, now_s=clock.now_s, policy=policy)
     pair = ensure_self_signed(boot.state_dir / "tls", certificate_names(boot), clock.now_s())
@@ -110,8 +111,6 @@ def open_keeper(boot: BootConfig, clock: SystemClock) -> TlsKeeper:
 
 def tls_policy(boot: BootConfig) -> TlsPolicy:
     """Return the lowest TLS versions the file asks for."""
-    import ssl
-
     versions = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
     return TlsPolicy(min=versions[boot.tls.min], submission_min=versions[boot.tls.submission_min])
 
@@ -175,15 +174,16 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
             store=store.mail,
             append=AppendMessage(take_in),
             collect=collect,
-            change_mailbox=ChangeMailbox(store.mail, settings),
-            metadata=ServiceMetadata(tokens=store.tokens, clock=clock, settings=settings),
+            change_mailbox=ChangeMailbox(store.mail, settings, clock),
+            metadata=ServiceMetadata(tokens=store.tokens, settings=settings, clock=clock),
             hints=hints,
             sessions=sessions,
             settings=settings,
+            clock=clock,
             drain=drain,
             log=log,
         )
-        site = Site(boot, settings, keeper)
+        site = Site(boot, settings, keeper, clock)
         http = HttpFace(
             HttpServices(
                 site=site.facts,
@@ -218,7 +218,8 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
 
 def _diagnose(failed: FailedRecipient) -> str:
     """The SMTP reply of a failure, for reports."""
-    return reply_for(Refuse(failed.reason, subject=str(failed.address))).text()
+    refusal = Refuse(failed.reason, subject=str(failed.address))
+    return reply_to(refusal).octets.decode().rstrip()
 
 
 def _listeners(
@@ -239,9 +240,7 @@ def _listeners(
         return ConnectionLimits(limits.max_smtp_connections, limits.max_per_address)
 
     full = b"421 4.7.0 Too many connections\r\n"
-    submission = Face(
-        handler=partial(_submission, smtp), crowd=Crowd(smtp_limits), refusal=full
-    )
+    submission = Face(handler=partial(_submission, smtp), crowd=Crowd(smtp_limits), refusal=full)
     relay = Face(
         handler=partial(_relay, smtp), crowd=Crowd(lambda: RELAY_CONNECTIONS), refusal=full
     )
@@ -282,5 +281,3 @@ def _imap(services: ImapServices) -> Callable[[Stream], Awaitable[None]]:
         await serve_imap(stream, services)
 
     return handle
-
-

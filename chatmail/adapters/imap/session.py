@@ -173,9 +173,7 @@ class Session:
             if event is not NEED_DATA:
                 await self._take_turns()
                 return event
-            deadline = (
-                self._deadline() if patience_s is None else trio.current_time() + patience_s
-            )
+            deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
             self.machine.receive_data(await self.receive(deadline))
 
     async def _take_turns(self) -> None:
