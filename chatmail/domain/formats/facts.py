@@ -42,6 +42,9 @@ def broken(rule: str) -> Finding:
     return Finding(rule, rule)
 
 
+NO_SECURE_JOIN: Final = broken("X-SJ1")
+
+
 @attrs.frozen(kw_only=True)
 class HeaderFacts:
     """The header block, whatever the body holds.
@@ -115,6 +118,6 @@ class MessageFacts:
     header_fault: Finding = NO_FINDING
     structure: Finding = NO_FINDING
     is_transparent: bool = False
-    secure_join: Finding = broken("X-SJ1")
+    secure_join: Finding = NO_SECURE_JOIN
     report: str | None = "X-DSN3"
     autocrypt_setup: bool = False
