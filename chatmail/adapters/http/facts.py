@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol, TypeAlias
 
 import attrs
 
 from chatmail.domain.formats.account_links import RelayFacts
-from chatmail.domain.ports.system import Budgets
+from chatmail.domain.ports.system import Log
+from chatmail.domain.usecases.register import Registered, RegistrationProblem
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +31,7 @@ class SiteFacts:
     `contact`: the operator's public mail address, empty: not shown.
     `own_hosts`: further bare addresses of a literal relay; a request to one gets links to it.
     `cors_origins`: exact origins, or `*`. `echo_origins`: WebIMAP and WebSMTP are both on.
+    `trusted_proxies`: networks as text, whose X-Forwarded-For is believed.
     """
 
     relay: RelayFacts
@@ -45,42 +45,18 @@ class SiteFacts:
     own_hosts: frozenset[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()
     echo_origins: bool = False
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-
-
-class RefusalKind(enum.Enum):
-    """Why no account was made; each has one HTTP status in `replies`."""
-
-    CLOSED = "closed"  # registration is closed, or needs a token
-    BAD_TOKEN = "bad_token"  # noqa: S105  # unknown, expired or used up
-    RATE = "rate"  # this source made too many accounts
-    UNAVAILABLE = "unavailable"  # load, memory, disk, nocreate
-
-
-@attrs.frozen
-class Registered:
-    """A pair of credentials that will work at the next login."""
-
-    address: str
-    password: str = attrs.field(repr=False)
-
-
-@attrs.frozen
-class NotRegistered:
-    """No account was made; `text` is shown to the person by the client."""
-
-    kind: RefusalKind
-    text: str
+    trusted_proxies: tuple[str, ...] = ()
 
 
 class Register(Protocol):
     """The use case behind `/new`."""
 
-    async def __call__(self, token: str | None, source: str) -> Registered | NotRegistered:
-        """Draw credentials (or create the account, with a token or without JIT).
+    async def __call__(
+        self, source: str, token: str | None = None
+    ) -> Registered | RegistrationProblem:
+        """Draw credentials, and create the account where its first login would not.
 
-        Args:  source: the client's address, text.
-        Raises:  TransientFailure: nothing was stored; trying again may help.
+        Every limit per source is applied here. Args:  source: the client's address as text.
         """
 
 
@@ -92,16 +68,6 @@ class Check:
     ok: bool
     detail: str = ""
     remedy: str = ""
-
-
-class Log(Protocol):
-    """Events without private data."""
-
-    def info(self, event: str, **fields: object) -> None: ...
-
-    def warning(self, event: str, **fields: object) -> None: ...
-
-    def debug(self, event: str, **fields: object) -> None: ...
 
 
 AcmeChallenge: TypeAlias = Callable[[str], str | None]
@@ -121,7 +87,6 @@ class HttpServices:
 
     site: Callable[[], SiteFacts]
     register: Register
-    budgets: Budgets
     checks: Callable[[], Sequence[Check]]
     log: Log
     acme_challenge: AcmeChallenge = no_challenge

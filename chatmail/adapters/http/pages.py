@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 from jinja2 import FileSystemLoader, StrictUndefined
@@ -13,7 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from quart import Response, abort, g, request
 
 from chatmail.adapters.http import qr
-from chatmail.adapters.http.facts import NotRegistered, Registered, SiteFacts
+from chatmail.adapters.http.facts import SiteFacts
 from chatmail.adapters.http.replies import (
     DAY_CACHE,
     NO_CACHE,
@@ -34,6 +34,9 @@ from chatmail.domain.formats.account_links import (
     mail_host,
     submission_endpoints,
 )
+from chatmail.domain.usecases.register import Registered, RegistrationProblem
+
+Outcome: TypeAlias = Registered | RegistrationProblem
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -93,14 +96,14 @@ class Pages:
             abort(404)
         return self._page(_view(g.site, token or None), cache=NO_STORE if token else NO_CACHE)
 
-    def outcome(self, outcome: Registered | NotRegistered, token: str | None) -> Response:
+    def outcome(self, outcome: Outcome, token: str | None) -> Response:
         """Show what came of a form sent without a script."""
         site: SiteFacts = g.site
         known_token = token if token and _TOKEN.match(token) else None
         view = _view(site, known_token)
-        if isinstance(outcome, NotRegistered):
-            view = attrs.evolve(view, alert=outcome.text)
-            return self._page(view, status=STATUS[outcome.kind], cache=NO_STORE)
+        if isinstance(outcome, RegistrationProblem):
+            view = attrs.evolve(view, alert=outcome.value)
+            return self._page(view, status=STATUS[outcome], cache=NO_STORE)
         return self._page(attrs.evolve(view, fresh=_fresh(site, outcome)), cache=NO_STORE)
 
     async def robots(self) -> Response:
@@ -179,11 +182,12 @@ def _view(site: SiteFacts, token: str | None) -> View:
 
 
 def _fresh(site: SiteFacts, account: Registered) -> Fresh:
-    link = dclogin_link(site.relay, account.address, account.password)
+    address = str(account.address)
+    link = dclogin_link(site.relay, address, account.password)
     return Fresh(
         link=link,
         qr=_data_uri(qr.svg(link)),
-        address=account.address,
+        address=address,
         password=account.password,
         host=mail_host(site.relay),
         imap=next(iter(imap_endpoints(site.relay)), None),

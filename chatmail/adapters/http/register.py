@@ -10,42 +10,17 @@ from urllib.parse import parse_qs, quote
 from quart import Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from chatmail.adapters.http.client_address import (
-    budget_key,
-    client_address,
-    is_loopback,
-    peer_address,
-)
+from chatmail.adapters.http.client_address import client_address, peer_address
 from chatmail.adapters.http.cors import cors_headers
-from chatmail.adapters.http.facts import (
-    HttpServices,
-    NotRegistered,
-    RefusalKind,
-    Registered,
-    SiteFacts,
-)
-from chatmail.adapters.http.pages import Pages
+from chatmail.adapters.http.facts import HttpServices, SiteFacts
+from chatmail.adapters.http.pages import Outcome, Pages
 from chatmail.adapters.http.replies import STATUS, json_answer, json_error, redirect
 from chatmail.domain.formats.account_links import dclogin_link, secure_url
-from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.usecases.register import RegistrationProblem
 
 PATHS: Final = ("/new", "/cgi-bin/newemail.py")
 MAX_BODY_OCTETS: Final = 65536
 MAX_TOKEN_CHARS: Final = 256
-
-NEW_PER_S: Final = 2.0
-NEW_BURST: Final = 5.0
-TOKEN_FAILURES_PER_S: Final = 10 / 60
-TOKEN_FAILURES_BURST: Final = 10.0
-
-TOO_FAST: Final = NotRegistered(RefusalKind.RATE, "Too many requests. Please try again soon.")
-TOO_MANY_TOKENS: Final = NotRegistered(
-    RefusalKind.RATE, "Too many wrong registration tokens. Please try again later."
-)
-NOT_NOW: Final = NotRegistered(
-    RefusalKind.UNAVAILABLE, "The server is busy. Please try again later."
-)
-_UNKNOWN_TOKEN: Final = NotRegistered(RefusalKind.BAD_TOKEN, "registration token not found")
 
 _MAX_FIELDS: Final = 20
 
@@ -55,7 +30,6 @@ class NewAccount:
 
     def __init__(self, services: HttpServices, pages: Pages) -> None:
         self._register = services.register
-        self._budgets = services.budgets
         self._pages = pages
 
     async def post(self) -> Response:
@@ -68,12 +42,11 @@ class NewAccount:
         outcome = await self._attempt(token, site)
         if _wants_page():
             return self._pages.outcome(outcome, token)
-        if isinstance(outcome, NotRegistered):
-            return json_error(outcome.text, STATUS[outcome.kind])
-        login = dclogin_link(site.relay, outcome.address, outcome.password)
-        return json_answer(
-            {"email": outcome.address, "password": outcome.password, "dclogin_url": login}
-        )
+        if isinstance(outcome, RegistrationProblem):
+            return json_error(outcome.value, STATUS[outcome])
+        email = str(outcome.address)
+        login = dclogin_link(site.relay, email, outcome.password)
+        return json_answer({"email": email, "password": outcome.password, "dclogin_url": login})
 
     async def get(self) -> Response:
         """Lead a person to the app; never create anything that is kept (D3.7).
@@ -99,46 +72,11 @@ class NewAccount:
         is_allowed = bool(cors_headers(request.headers.get("Origin"), g.site))
         return Response(b"", status=204 if is_allowed else 403)
 
-    async def _attempt(self, token: str | None, site: SiteFacts) -> Registered | NotRegistered:
-        peer = peer_address()
+    async def _attempt(self, token: str | None, site: SiteFacts) -> Outcome:
         forwarded = request.headers.get("X-Forwarded-For")
-        source = client_address(peer, forwarded, site.trusted_proxies)
-        refusal = self._limit(source, token)
-        if refusal:
-            return refusal
-        if token and len(token) > MAX_TOKEN_CHARS:
-            outcome: Registered | NotRegistered = _UNKNOWN_TOKEN
-        else:
-            outcome = await self._try_register(token, source)
-        if isinstance(outcome, NotRegistered) and outcome.kind is RefusalKind.BAD_TOKEN:
-            self._count_bad_token(source)
-        return outcome
-
-    async def _try_register(self, token: str | None, source: str) -> Registered | NotRegistered:
-        try:
-            return await self._register(token, source)
-        except TransientFailure:
-            return NOT_NOW
-
-    def _limit(self, source: str, token: str | None) -> NotRegistered | None:
-        if is_loopback(source):
-            return None
-        key = budget_key(source)
-        if not self._budgets.take("new", key, per_s=NEW_PER_S, burst=NEW_BURST):
-            return TOO_FAST
-        may_guess = token is None or self._budgets.peek(
-            "new_token_failure", key, per_s=TOKEN_FAILURES_PER_S, burst=TOKEN_FAILURES_BURST
-        )
-        return None if may_guess else TOO_MANY_TOKENS
-
-    def _count_bad_token(self, source: str) -> None:
-        if not is_loopback(source):
-            self._budgets.take(
-                "new_token_failure",
-                budget_key(source),
-                per_s=TOKEN_FAILURES_PER_S,
-                burst=TOKEN_FAILURES_BURST,
-            )
+        source = client_address(peer_address(), forwarded, site.trusted_proxies)
+        # Cut, not refused: it counts as a wrong guess like any other.
+        return await self._register(source, token[:MAX_TOKEN_CHARS] if token else None)
 
 
 async def _token() -> str | None:

@@ -1,4 +1,4 @@
-"""Answers: one table refusal → status, and the shapes every route uses."""
+"""Answers: one table problem → status, and the shapes every route uses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Final
 
 from quart import Response
 
-from chatmail.adapters.http.facts import RefusalKind
+from chatmail.domain.usecases.register import RegistrationProblem
 
-STATUS: Final[Mapping[RefusalKind, int]] = MappingProxyType(
+STATUS: Final[Mapping[RegistrationProblem, int]] = MappingProxyType(
     {
-        RefusalKind.CLOSED: 403,
-        RefusalKind.BAD_TOKEN: 403,
-        RefusalKind.RATE: 429,
-        RefusalKind.UNAVAILABLE: 503,
+        RegistrationProblem.TOKEN_REQUIRED: 403,
+        RegistrationProblem.TOKEN_UNKNOWN: 403,
+        RegistrationProblem.CLOSED: 403,
+        RegistrationProblem.TOO_MANY: 429,
+        RegistrationProblem.SYSTEM_LIMIT: 503,
+        RegistrationProblem.TEMPORARY: 503,
     }
 )
 

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from chatmail.adapters.http import health, register
 from chatmail.adapters.http.cors import cors_headers
-from chatmail.adapters.http.facts import HttpServices, Log, SiteFacts
+from chatmail.adapters.http.facts import HttpServices, SiteFacts
 from chatmail.adapters.http.health import Health, is_local_request
 from chatmail.adapters.http.pages import Pages
 from chatmail.adapters.http.register import MAX_BODY_OCTETS, NewAccount
@@ -23,6 +23,7 @@ from chatmail.adapters.http.replies import NO_STORE, json_error, redirect
 from chatmail.adapters.http.static_files import MIN_GZIP_OCTETS, StaticFiles
 from chatmail.adapters.http.well_known import ACME_PREFIX, AUTOCONFIG_PATHS, WellKnown
 from chatmail.domain.formats.account_links import secure_url
+from chatmail.domain.ports.system import Log
 
 BODY_S: Final = 30
 ANSWER_S: Final = 120

@@ -23,9 +23,10 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-from chatmail.adapters.http.facts import HttpServices, Log
+from chatmail.adapters.http.facts import HttpServices
 from chatmail.adapters.http.in_flight import InFlight
 from chatmail.adapters.http.routes import make_app
+from chatmail.domain.ports.system import Log
 
 MAX_HEAD_OCTETS: Final = 65536
 """Request line and header block; `/mxdeliv` may carry sixty recipients in its header."""
@@ -102,15 +103,13 @@ class HttpFace:
             task_status.started()
             await trio.sleep_forever()
 
-    async def serve_connection(self, stream: FaceStream, *, secure: bool | None = None) -> None:
+    async def serve_connection(self, stream: FaceStream) -> None:
         """Speak HTTP/1.1, or HTTP/2 if ALPN chose it, until either side closes; closes `stream`.
 
-        Args:  secure: whether requests count as https; None: whether the stream is TLS. A proxy
-            that ends TLS in front of us makes it True.
+        A stream whose `is_tls` is true counts as https, also where a proxy ended TLS.
         Cancellation:  safe anywhere; the answer being sent is finished within `STALLED_S`.
         """
-        is_secure = stream.is_tls if secure is None else secure
-        wrapped = _TlsFacade(stream) if is_secure else _HypercornStream(stream)
+        wrapped = _TlsFacade(stream) if stream.is_tls else _HypercornStream(stream)
         self._live.add(wrapped)
         try:
             # Any, since Hypercorn declares Trio's own stream classes but uses six names of them.

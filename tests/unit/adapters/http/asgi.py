@@ -13,14 +13,14 @@ import trio
 from chatmail.adapters.http.facts import (
     Check,
     HttpServices,
-    NotRegistered,
-    Registered,
     ShownLimits,
     SiteFacts,
 )
 from chatmail.adapters.http.in_flight import InFlight
 from chatmail.adapters.http.routes import make_app
 from chatmail.domain.formats.account_links import BoundPorts, CertificateKind, RelayFacts
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.usecases.register import Registered, RegistrationProblem
 
 FAR = "203.0.113.9"
 
@@ -54,23 +54,6 @@ DEMO = SiteFacts(
 
 
 @attrs.define
-class Budgets:
-    """Whole tokens, never refilled."""
-
-    taken: dict[tuple[str, str], float] = attrs.field(factory=dict)
-
-    def take(self, kind: str, key: str, *, per_s: float, burst: float, cost: float = 1.0) -> bool:
-        if not self.peek(kind, key, per_s=per_s, burst=burst, cost=cost):
-            return False
-        self.taken[kind, key] = self.taken.get((kind, key), 0) + cost
-        return True
-
-    def peek(self, kind: str, key: str, *, per_s: float, burst: float, cost: float = 1.0) -> bool:
-        assert per_s > 0
-        return self.taken.get((kind, key), 0) + cost <= burst
-
-
-@attrs.define
 class Log:
     events: list[tuple[str, Mapping[str, object]]] = attrs.field(factory=list)
 
@@ -80,16 +63,23 @@ class Log:
     warning = debug = info
 
 
+CREDENTIALS = Registered(
+    address=EmailAddress.parse("abcdefghi@[127.0.0.1]"),
+    password="AAAABBBBCCCCDDDDEEEEFF",
+    is_stored=False,
+)
+
+
 @attrs.define
 class Registrar:
     """The register use case, as told."""
 
-    outcome: Registered | NotRegistered | Exception = Registered(
-        "abcdefghi@[127.0.0.1]", "AAAABBBBCCCCDDDDEEEEFF"
-    )
+    outcome: Registered | RegistrationProblem | Exception = CREDENTIALS
     calls: list[tuple[str | None, str]] = attrs.field(factory=list)
 
-    async def __call__(self, token: str | None, source: str) -> Registered | NotRegistered:
+    async def __call__(
+        self, source: str, token: str | None = None
+    ) -> Registered | RegistrationProblem:
         self.calls.append((token, source))
         await trio.lowlevel.checkpoint()
         if isinstance(self.outcome, Exception):
@@ -118,13 +108,11 @@ class Site:
     def __init__(self, facts: SiteFacts = DEMO, **services: Any) -> None:
         self.facts = facts
         self.register = Registrar()
-        self.budgets = Budgets()
         self.log = Log()
         self.checks = [Check(name="database", ok=True, detail="writable")]
         self.services = HttpServices(
             site=lambda: self.facts,
             register=self.register,
-            budgets=self.budgets,
             checks=lambda: self.checks,
             log=self.log,
             **services,
