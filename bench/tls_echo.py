@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,7 +43,7 @@ async def echo(stream: Stream, *, deflate: bool) -> None:
         await stream.send_all(octets)
 
 
-async def serve(state: Path, out: int, *, deflate: bool) -> None:
+async def serve(state: Path, *, deflate: bool) -> None:
     keeper = TlsKeeper(ensure_self_signed(state, ["127.0.0.1"], time.time()), now_s=time.time)
     listener = FaceListener(
         name="imaps",
@@ -63,7 +64,7 @@ async def serve(state: Path, out: int, *, deflate: bool) -> None:
             nursery,
             Log(),
         )
-        os.write(out, f"{addresses[0][1]}\n".encode())
+        print(addresses[0][1], flush=True)
 
 
 def cpu_s(pid: int) -> float:
@@ -120,22 +121,25 @@ def packed() -> bytes:
 
 
 def run(name: str, payload: bytes, idle: int, echoes: int) -> None:
-    reader, writer = os.pipe()
-    with tempfile.TemporaryDirectory() as state:
-        pid = os.fork()
-        if not pid:
-            trio.run(partial(serve, Path(state), writer, deflate=payload != PAYLOAD))
-        try:
-            with open(reader) as lines:
-                trio.run(measure, pid, int(lines.readline()), name, payload, idle, echoes)
-        finally:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            os.close(writer)
+    # A fresh program, not a fork: pages shared with this process would falsify PSS.
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve", name], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        trio.run(measure, server.pid, port, name, payload, idle, echoes)
+    finally:
+        server.kill()
+        server.wait()
 
 
 def main() -> None:
-    idle, echoes = (int(arg) for arg in [*sys.argv, "1000", "32000"][1:3])
+    if sys.argv[1:2] == ["--serve"]:
+        with tempfile.TemporaryDirectory() as state:
+            trio.run(partial(serve, Path(state), deflate=sys.argv[2] == "tls+deflate"))
+    idle = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    echoes = int(sys.argv[2]) if len(sys.argv) > 2 else 32000
     run("tls", PAYLOAD, idle, echoes)
     run("tls+deflate", packed(), idle, echoes)
 

@@ -26,6 +26,7 @@ class TlsStream(SocketStream):
         Raises:  OSError: the peer is already gone; the socket is closed.
         """
         try:
+            sock.getpeername()  # for a peer that left, wrap_socket would leak what it made
             tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
             sock.close()
