@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from chatmail.adapters.http.facts import (
-    Check,
-    NotRegistered,
-    RefusalKind,
-    Register,
-    Registered,
-    ShownLimits,
-    SiteFacts,
-)
+from chatmail.adapters.http.facts import Check, ShownLimits, SiteFacts
 from chatmail.app.config_identity import tls_mode
 from chatmail.domain.formats.account_links import BoundPorts, CertificateKind, RelayFacts
 from chatmail.domain.model.account import SECONDS_PER_DAY
-from chatmail.domain.usecases import register as registration
 
 if TYPE_CHECKING:
     from chatmail.adapters.net.tls import TlsKeeper
@@ -26,15 +17,6 @@ if TYPE_CHECKING:
     from chatmail.app.config_keys import BootConfig
     from chatmail.domain.model.settings import SettingsSnapshot
     from chatmail.domain.ports.system import Clock
-
-_KINDS = {
-    registration.RegistrationProblem.TOKEN_REQUIRED: RefusalKind.CLOSED,
-    registration.RegistrationProblem.TOKEN_UNKNOWN: RefusalKind.BAD_TOKEN,
-    registration.RegistrationProblem.CLOSED: RefusalKind.CLOSED,
-    registration.RegistrationProblem.TOO_MANY: RefusalKind.RATE,
-    registration.RegistrationProblem.SYSTEM_LIMIT: RefusalKind.UNAVAILABLE,
-    registration.RegistrationProblem.TEMPORARY: RefusalKind.UNAVAILABLE,
-}
 
 
 class Site:
@@ -93,19 +75,8 @@ class Site:
                 inactive_days=_days(retention.inactive_accounts),
             ),
             own_hosts=frozenset({settings.identity.hostname}),
-            trusted_proxies=self.boot.http.trusted_proxies,
+            trusted_proxies=settings.trusted_proxies,
         )
-
-    def registrar(self, register: registration.Register) -> Register:
-        """Translate the registration use case into the web face's terms."""
-
-        async def draw(token: str | None, source: str) -> Registered | NotRegistered:
-            outcome = await register(source, token)
-            if isinstance(outcome, registration.Registered):
-                return Registered(str(outcome.address), outcome.password)
-            return NotRegistered(_KINDS[outcome], outcome.value)
-
-        return draw
 
     def checks(self, store: Store, host: SystemHost) -> list[Check]:
         """Return what /readyz reports."""

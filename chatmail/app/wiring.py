@@ -83,7 +83,6 @@ class Relay:
     site: Site
     listeners: dict[str, FaceListener]
     reports: DeliverReports
-    register: Register
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -187,8 +186,7 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
         http = HttpFace(
             HttpServices(
                 site=site.facts,
-                register=site.registrar(register),
-                budgets=budgets,
+                register=register,
                 checks=partial(site.checks, store, host),
                 log=log,
             )
@@ -212,7 +210,6 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
                 settings=settings,
                 diagnose=_diagnose,
             ),
-            register=register,
         )
 
 

@@ -11,7 +11,8 @@ from typing import Final, Self
 
 import attrs
 
-from chatmail.domain.formats.message_scanner import MessageFacts, MessageScanner
+from chatmail.domain.formats.facts import MessageFacts
+from chatmail.domain.formats.message_scanner import MessageScanner
 from chatmail.domain.model.message import Body, Door
 from chatmail.domain.ports.intake import BlobStore, Spool
 

@@ -79,7 +79,9 @@ class TakeIn:
         )
         if isinstance(verdict, Refuse):
             return verdict
-        edits = verdict.edits + additions(facts.has_message_id, facts.has_date)
+        edits = verdict.edits + additions(
+            facts.header_facts.has_message_id, facts.header_facts.has_date
+        )
         header = edit_header(message.header(), edits)
         size = facts.size + len(header) - len(message.header())
         served, failed = await self._sort_recipients(envelope, size, settings)

@@ -36,7 +36,11 @@ class Receive:
             local_domains=settings.identity.local_domains,
         )
         if needs_dkim(facts, message.door, context):
-            found = DkimResult.UNAVAILABLE if facts.has_dkim_signature else DkimResult.NONE
+            found = (
+                DkimResult.UNAVAILABLE
+                if b"dkim-signature" in facts.header_facts.names
+                else DkimResult.NONE
+            )
             context = attrs.evolve(context, dkim=found)
         verdict = judge(facts, message.door, context)
         if isinstance(verdict, Refuse):
