@@ -18,7 +18,7 @@ from tests.e2e.relay import Relay
 def test_imaplib_reads_what_smtplib_sent(relay: Relay) -> None:
     alice, bob = relay.credentials(), relay.credentials()
     wire.imap(relay, *bob).logout()
-    message_id, octets = wire.encrypted(alice[0], bob[0], 30_000)
+    message_id, octets = wire.encrypted(alice[0], 30_000)
     client = wire.smtp(relay, *alice)
     assert client.sendmail(alice[0], [bob[0]], octets) == {}
     client.quit()
@@ -57,7 +57,7 @@ def test_imap_tools_searches_flags_and_moves(relay: Relay) -> None:
     wire.imap(relay, *bob).logout()
     client = wire.smtp(relay, *alice)
     for _ in range(3):
-        client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], bob[0])[1])
+        client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
     client.quit()
     box = MailBox("127.0.0.1", relay.ports["imaps"], ssl_context=wire.tls())
     with box.login(*bob) as mailbox:
@@ -89,7 +89,7 @@ def test_cleartext_is_refused_at_every_door(relay: Relay) -> None:
     answer, data = reader.append("INBOX", "", "", text)
     assert answer == "NO"
     assert b"Invalid Unencrypted Mail" in data[0]
-    answer, _ = reader.append("INBOX", r"(\Seen)", "", wire.encrypted(alice[0], bob[0])[1])
+    answer, _ = reader.append("INBOX", r"(\Seen)", "", wire.encrypted(alice[0])[1])
     assert answer == "OK"
     reader.logout()
 
@@ -100,7 +100,7 @@ def test_mbsync_copies_an_inbox_one_way(relay: Relay, tmp_path: Path) -> None:
     wire.imap(relay, *bob).logout()
     client = wire.smtp(relay, *alice)
     for _ in range(20):
-        client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], bob[0], 5_000)[1])
+        client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], 5_000)[1])
     client.quit()
     certificate = relay.folder / "state" / "tls" / "fullchain.pem"
     maildir = tmp_path / "mail"

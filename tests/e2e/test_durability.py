@@ -40,7 +40,7 @@ def _send_until_down(
         while True:
             # Every third message is large enough to take the way over a spool file.
             size = 400_000 if len(ledger.attempted) % 9 == 8 else 2_000
-            message_id, octets = wire.encrypted(sender[0], recipients[0], size)
+            message_id, octets = wire.encrypted(sender[0], size)
             ledger.attempted.add(message_id)
             client.sendmail(sender[0], recipients, octets)
             ledger.acknowledged.add(message_id)

@@ -113,7 +113,7 @@ def test_accounts_and_mail_outlive_a_restart(relay: Relay) -> None:
     alice, bob = relay.credentials(), relay.credentials()
     wire.imap(relay, *bob).logout()
     sender = wire.smtp(relay, *alice)
-    sender.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], bob[0])[1])
+    sender.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
     relay.restart()
     reader = wire.imap(relay, *bob)
     assert reader.select("INBOX")[1] == [b"1"]
@@ -173,7 +173,7 @@ def test_nothing_private_reaches_the_log(relay: Relay) -> None:
     alice, bob = relay.credentials(), relay.credentials()
     wire.imap(relay, *bob).logout()
     sender = wire.smtp(relay, *alice)
-    message_id, octets = wire.encrypted(alice[0], bob[0])
+    message_id, octets = wire.encrypted(alice[0])
     sender.sendmail(alice[0], [bob[0]], octets)
     with pytest.raises(imaplib.IMAP4.error):
         wire.imap(relay, alice[0], "canary-password")
