@@ -38,12 +38,15 @@ class MemoryStream:
         self._send = send
         self.is_tls = is_tls
         self.writes: list[bytes] = []
+        self.is_stalled = False
 
     async def receive_some(self) -> bytes:
         return bytes(await self._receive.receive_some(65536))
 
     async def send_all(self, data: bytes) -> None:
         self.writes.append(data)
+        if self.is_stalled:
+            await trio.sleep_forever()
         await self._send.send_all(data)
 
     async def start_tls(self) -> None:

@@ -663,6 +663,18 @@ async def test_a_commit_that_ends_after_the_deadline_is_a_250(
     assert out == b"250 2.0.0 Ok: queued as 7x\r\n421 4.4.2 Idle for too long\r\n"
 
 
+async def test_nothing_is_said_behind_a_write_that_was_broken_off(nursery: trio.Nursery) -> None:
+    connection = connect(nursery, World())
+    await connection.log_in()
+    connection.stream.writes.clear()
+    connection.stream.is_stalled = True
+    await connection.client.say(b"NOOP\r\n")
+    await trio.testing.wait_all_tasks_blocked()
+    connection.cancel.cancel()
+    await connection.done.wait()
+    assert connection.stream.writes == [b"250 2.0.0 Ok\r\n"]
+
+
 async def test_too_many_errors_close(nursery: trio.Nursery) -> None:
     connection = connect(nursery, World())
     await connection.client.reply()
