@@ -40,9 +40,7 @@ _POLICY: Final = Reply("CANNOT", "Policy Rejection")
 _OVER_QUOTA: Final = Reply("OVERQUOTA", "Quota exceeded (mailbox for user is full)")
 
 REFUSALS: Final[Mapping[RefusalReason, Reply]] = {
-    RefusalReason.ENCRYPTION_NEEDED: Reply(
-        "CANNOT", "Encryption Needed: Invalid Unencrypted Mail"
-    ),
+    RefusalReason.ENCRYPTION_NEEDED: Reply("CANNOT", "Encryption Needed: Invalid Unencrypted Mail"),
     RefusalReason.INVALID_FROM: Reply("CANNOT", "Invalid From header"),
     RefusalReason.NOT_OWNER: Reply("CANNOT", "Invalid From header"),
     RefusalReason.SPOOFED_DOMAIN: _POLICY,

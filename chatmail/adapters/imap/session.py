@@ -152,6 +152,11 @@ class Session:
             await self.flush()
             await trio.lowlevel.checkpoint()
 
+    @property
+    def queued_octets(self) -> int:
+        """How much is queued."""
+        return self._out_octets
+
     def take_output(self) -> bytes:
         """Return what is queued and queue nothing."""
         out = self._out
@@ -173,9 +178,7 @@ class Session:
             if event is not NEED_DATA:
                 await self._take_turns()
                 return event
-            deadline = (
-                self._deadline() if patience_s is None else trio.current_time() + patience_s
-            )
+            deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
             self.machine.receive_data(await self.receive(deadline))
 
     async def _take_turns(self) -> None:
