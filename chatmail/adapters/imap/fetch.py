@@ -8,10 +8,9 @@ Source:  RFC 3501 §6.4.5; spec mail 4.4 (FETCH), 4.6 rule 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import attrs
 import trio
 
 from chatmail.adapters.imap.replies import BAD_NUMBER
@@ -42,6 +41,7 @@ SCAN_OCTETS: Final = 64 * 1024
 TURN: Final = 1000
 
 Wanted = tuple[MailboxEntry, int, int]
+Batch = list[tuple[MailboxEntry, list[Wanted]]]
 
 
 async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
@@ -68,7 +68,7 @@ class _Run:
         self._plan = plan
         self._store = session.services.store
         self._writes_seen = plan.sets_seen and not session.selected.is_read_only
-        self._batch: list[MailboxEntry] = []
+        self._batch: Batch = []
         self._batch_octets = 0
 
     async def all(self, uids: Sequence[Uid], changed_since: int | None) -> None:
@@ -86,18 +86,18 @@ class _Run:
         if not self._plan.needs_content:
             await self._line(entry, ())
             return
-        octets = entry.size if self._plan.needs_tree else self._octets_of(entry)
-        if octets > BATCH_OCTETS or self._plan.needs_tree:
-            await self._finish_batch()
+        if self._plan.needs_tree:
             await self._alone(entry)
             return
+        reads = self._reads(entry)
+        octets = sum(length for _, _, length in reads)
         if self._batch_octets + octets > BATCH_OCTETS or len(self._batch) >= BATCH_MESSAGES:
             await self._finish_batch()
-        self._batch.append(entry)
+        if octets > BATCH_OCTETS:
+            await self._alone(entry)
+            return
+        self._batch.append((entry, reads))
         self._batch_octets += octets
-
-    def _octets_of(self, entry: MailboxEntry) -> int:
-        return sum(length for _, _, length in self._reads(entry))
 
     def _reads(self, entry: MailboxEntry) -> list[Wanted]:
         """Return what has to be read for a message without looking at its parts."""
@@ -112,33 +112,29 @@ class _Run:
     # --- small messages --------------------------------------------------------------------------
 
     async def _finish_batch(self) -> None:
-        entries, self._batch, self._batch_octets = self._batch, [], 0
-        if not entries:
+        batch, self._batch, self._batch_octets = self._batch, [], 0
+        if not batch:
             return
-        entries, contents = await self._read_batch(entries)
-        changed = await self._mark_seen(entries)
+        batch, contents = await self._read_batch(batch)
+        changed = await self._mark_seen([entry for entry, _ in batch])
         at = 0
-        step = len(self._plan.sections) + self._plan.needs_envelope
-        for entry in entries:
-            await self._line(entry, contents[at : at + step], changed.get(entry.uid))
-            at += step
+        for entry, reads in batch:
+            await self._line(entry, contents[at : at + len(reads)], changed.get(entry.uid))
+            at += len(reads)
 
-    async def _read_batch(
-        self, entries: list[MailboxEntry]
-    ) -> tuple[list[MailboxEntry], list[bytes]]:
+    async def _read_batch(self, batch: Batch) -> tuple[Batch, list[bytes]]:
         while True:
-            wanted = [read for entry in entries for read in self._reads(entry)]
+            wanted = [read for _, reads in batch for read in reads]
             try:
-                return entries, await self._store.read_many(wanted)
+                return batch, await self._store.read_many(wanted)
             except TransientFailure:
-                present = self._still_there(entries)
-                if len(present) == len(entries):
+                present = [(entry, reads) for entry, reads in batch if self._is_there(entry)]
+                if len(present) == len(batch):
                     raise
-                entries = present
+                batch = present
 
-    def _still_there(self, entries: Iterable[MailboxEntry]) -> list[MailboxEntry]:
-        mailbox = self._session.selected.mailbox
-        return [entry for entry in entries if mailbox.entry(entry.uid) is not None]
+    def _is_there(self, entry: MailboxEntry) -> bool:
+        return self._session.selected.mailbox.entry(entry.uid) is not None
 
     async def _mark_seen(self, entries: Sequence[MailboxEntry]) -> dict[Uid, MailboxEntry]:
         """Set \\Seen where reading says so; return the entries that changed."""
@@ -166,11 +162,14 @@ class _Run:
         if plan.needs_envelope:
             computed = {"ENVELOPE": header_envelope(contents[0])}
             contents = contents[1:]
-        session.send(self._opening(entry, changed, computed))
-        for section, content in zip(plan.sections, contents, strict=bool(contents)):
+        opening = self._opening(entry, changed, computed)
+        session.send(opening)
+        is_first = opening.endswith(b"(")
+        for section, content in zip(plan.sections, contents, strict=True):
             octets = select_header(section, content) if is_selection(section) else content
-            session.send(b" " + section_head(section, len(octets)))
+            session.send(section_head(section, len(octets), is_first=is_first))
             session.send(octets)
+            is_first = False
         session.send(CLOSE_LINE)
         await session.flush_if_large()
 
@@ -190,7 +189,7 @@ class _Run:
         sequence = self._session.selected.view.sequence_of(entry.uid)
         return open_line(sequence, entry, attributes, computed)
 
-    # --- large messages, and those whose parts are asked for ---------------------------------------
+    # --- large messages, and those whose parts are asked for -------------------------------------
 
     async def _alone(self, entry: MailboxEntry) -> None:
         try:
@@ -198,17 +197,16 @@ class _Run:
             computed = await self._computed(entry, tree)
             first = await self._first_piece(entry, tree)
         except TransientFailure:
-            if self._still_there((entry,)):
+            if self._is_there(entry):
                 raise
             return
         changed = (await self._mark_seen((entry,))).get(entry.uid)
         opening = self._opening(entry, changed, computed)
         self._session.send(opening)
+        is_first = opening.endswith(b"(")
         for section in self._plan.sections:
-            self._session.send(b" " if not opening.endswith(b"(") else b"")
-            opening = b""
-            await self._stream(section, entry, tree, first)
-            first = b""
+            await self._stream(section, entry, tree, first, is_first)
+            first, is_first = b"", False
         self._session.send(CLOSE_LINE)
         await self._session.flush_if_large()
 
@@ -236,21 +234,26 @@ class _Run:
         return await self._store.read(entry, offset, length)
 
     async def _stream(
-        self, section: BodySection, entry: MailboxEntry, tree: Part | None, first: bytes
+        self,
+        section: BodySection,
+        entry: MailboxEntry,
+        tree: Part | None,
+        first: bytes,
+        is_first: bool,
     ) -> None:
         session = self._session
         span = section_range(section, entry, tree)
         if span is None:
-            session.send(section_head(section, None))
+            session.send(section_head(section, None, is_first=is_first))
             return
         if is_selection(section):
             header = first or await self._store.read(entry, *span)
             octets = select_header(section, header)
-            session.send(section_head(section, len(octets)))
+            session.send(section_head(section, len(octets), is_first=is_first))
             session.send(octets)
             return
         offset, length = cut_range(section, *span)
-        session.send(section_head(section, length))
+        session.send(section_head(section, length, is_first=is_first))
         session.is_in_literal = True
         while length:
             piece = first or await self._store.read(entry, offset, min(length, PIECE_OCTETS))

@@ -13,7 +13,7 @@ import trio
 from chatmail.adapters.imap.replies import BAD_NUMBER
 from chatmail.adapters.imap.session import Session
 from chatmail.domain.model.errors import TransientFailure
-from chatmail.domain.model.mailbox import MailboxEntry, Uid
+from chatmail.domain.model.mailbox import MailboxEntry
 from chatmail.domain.wire.imap.commands import (
     Search,
     SearchAnd,
@@ -51,9 +51,8 @@ async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
     with_modseq = uses_modseq(command.key)
     session.has_condstore = session.has_condstore or with_modseq
     found = await _find(session, command.key)
-    uids = [entry.uid for entry in found]
-    numbers = uids if command.by_uid else [view.sequence_of(uid) for uid in uids]
-    modseqs = [entry.modseq for entry in found] if with_modseq else None
+    numbers = [int(entry.uid) if command.by_uid else view.sequence_of(entry.uid) for entry in found]
+    modseqs = [int(entry.modseq) for entry in found] if with_modseq else None
     if command.options is None:
         highest = max(modseqs) if modseqs else None
         session.send(search(numbers, highest))
@@ -64,7 +63,7 @@ async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
 
 
 def _items(
-    options: tuple[str, ...], numbers: list[Uid] | list[int], modseqs: list[int] | None
+    options: tuple[str, ...], numbers: list[int], modseqs: list[int] | None
 ) -> list[tuple[str, bytes]]:
     result = extended_result(options, numbers, modseqs)
     items = []

@@ -123,6 +123,8 @@ async def serve_connection(stream: ByteStream, services: ImapServices) -> None:
     try:
         with services.drain.subscribe(session.drain), scope:
             await _converse(session)
+        if not session.is_waiting:
+            return  # ended inside a command: what was written last may be torn
         last = session.farewell()
     except Farewell as farewell:
         last = farewell.octets
