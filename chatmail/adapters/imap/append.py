@@ -15,13 +15,14 @@ from chatmail.adapters.imap.session import TRANSFER_S, Farewell, Session
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.mailbox import MailboxInfo
 from chatmail.domain.model.message import Door
-from chatmail.domain.model.verdict import Refuse, RefusalReason
+from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.ports.mailstore import MailboxProblem
 from chatmail.domain.usecases.change_mailbox import has_room_for_keywords
 from chatmail.domain.wire.imap.commands import AppendBegin
 from chatmail.domain.wire.imap.events import AppendChunk, AppendEnd, Rejected
 from chatmail.domain.wire.imap.responses import bye, ok
 
+CHUNK_OCTETS: Final = 64 * 1024
 _LONE_LF: Final = re.compile(rb"(?<!\r)\n")
 _BYE_TOO_BIG: Final = bye("Literal is too large", "TOOBIG")
 
@@ -104,11 +105,7 @@ async def _receive(session: Session, message: MessageCollector) -> bool | None:
         event = await session.next_event(TRANSFER_S)
         match event:
             case AppendChunk():
-                if is_kept:
-                    try:
-                        await message.feed(lines.convert(event.octets))
-                    except TransientFailure:
-                        is_kept = False
+                is_kept = is_kept and await _feed(message, lines.convert(event.octets))
             case AppendEnd():
                 return is_kept
             case Rejected():
@@ -118,6 +115,15 @@ async def _receive(session: Session, message: MessageCollector) -> bool | None:
                 return None
             case _:
                 raise AssertionError("the machine is inside APPEND")
+
+
+async def _feed(message: MessageCollector, octets: bytes) -> bool:
+    try:
+        for start in range(0, len(octets), CHUNK_OCTETS):  # added CRs may have made it longer
+            await message.feed(octets[start : start + CHUNK_OCTETS])
+    except TransientFailure:
+        return False
+    return True
 
 
 async def _store(

@@ -70,7 +70,8 @@ async def _wait_for_done(session: Session) -> IdleDone | Rejected:
         if isinstance(event, IdleDone | Rejected):
             return event
         assert event is NEED_DATA  # noqa: S101  an idle machine yields nothing else
-        octets = await session.receive_or_wake(await _tell(session, pace))
+        until = await _tell(session, pace)
+        octets = await session.receive_or_wake(until)
         if octets is not None:
             session.machine.receive_data(octets)
 
@@ -87,6 +88,7 @@ async def _tell(session: Session, pace: _Pace) -> float:
         else:
             await _tell_news(session, pace, now)
     if now >= pace.keepalive_due:
+        await session.touch_daily()
         session.send(_STILL_HERE)
         pace.wrote(now)
     return min(pace.keepalive_due, pace.flags_due)

@@ -39,20 +39,18 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
     if command.qresync is not None:
         return bad(tag, "QRESYNC is not enabled")
     session.deselect()
+    await session.touch_daily()
     mailbox = await session.services.store.open(session.account.id, command.mailbox)
     if mailbox is None:
         return NO_SUCH_MAILBOX.to(tag)
     session.has_condstore = session.has_condstore or command.condstore
-    # From here to the reply nothing awaits: the counters and the view are of one instant, and
+    # Nothing awaits from here to the reply: the counters and the view are of one instant, and
     # what is committed afterwards sets the flag.
-    subscription = session.services.hints.subscribe(mailbox.id, session.wake)
-    subscription.__enter__()
     info = mailbox.info()
     uids, count = mailbox.uids()
-    view = SelectedView(uids, count, info.highest_modseq, info.uid_next)
-    session.selection = Selection(mailbox, view, subscription, is_read_only=command.read_only)
-    session.machine.selected()
     unseen = mailbox.first_unseen()
+    view = SelectedView(uids, count, info.highest_modseq, info.uid_next)
+    session.select(Selection(mailbox, view, is_read_only=command.read_only))
     session.send(
         selected(
             info,

@@ -11,6 +11,7 @@ lifted afterwards, so a timeout or a drain never cuts a command in half.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -22,6 +23,7 @@ from chatmail.adapters.net.errors import PeerGone
 from chatmail.domain.formats.mime_structure import Part
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.mailbox import Uid
+from chatmail.domain.ports.hints import MailboxHints
 from chatmail.domain.ports.mailstore import OpenMailbox
 from chatmail.domain.wire.imap.commands import SequenceSet
 from chatmail.domain.wire.imap.events import NEED_DATA, Event
@@ -56,7 +58,6 @@ class Selection:
         self,
         mailbox: OpenMailbox,
         view: SelectedView,
-        subscription: AbstractContextManager[None],
         *,
         is_read_only: bool,
     ) -> None:
@@ -64,11 +65,17 @@ class Selection:
         self.view = view
         self.is_read_only = is_read_only
         self.is_dirty = False
-        self._subscription = subscription
+        self._subscription: AbstractContextManager[None] | None = None
+
+    def listen(self, hints: MailboxHints, wake: Callable[[], None]) -> None:
+        """Have `wake` called at each change until `close`."""
+        self._subscription = hints.subscribe(self.mailbox.id, wake)
+        self._subscription.__enter__()
 
     def close(self) -> None:
         """Stop listening and let the store forget the mailbox."""
-        self._subscription.__exit__(None, None, None)
+        if self._subscription is not None:
+            self._subscription.__exit__(None, None, None)
         self.mailbox.close()
 
 
@@ -151,6 +158,11 @@ class Session:
         if self._out_octets >= FLUSH_OCTETS:
             await self.flush()
             await trio.lowlevel.checkpoint()
+
+    @property
+    def queued_octets(self) -> int:
+        """How much is queued."""
+        return self._out_octets
 
     def take_output(self) -> bytes:
         """Return what is queued and queue nothing."""
@@ -258,15 +270,23 @@ class Session:
         self.scope.cancel()
 
     def farewell(self) -> bytes:
-        """Return what to say when the connection's scope was cancelled.
-
-        Inside a command nothing can be said: the last write may have been torn.
-        """
-        if not self.is_waiting and self.scope.cancelled_caught:
-            return b""
+        """Return what to say when a wait was cut short."""
         return BYE_INACTIVE if self._farewell is None else self._farewell
 
     # --- the selected mailbox ----------------------------------------------------------------
+
+    def select(self, selection: Selection) -> None:
+        """Enter a mailbox and listen to its changes."""
+        self.selection = selection
+        selection.listen(self.services.hints, self.wake)
+        self.machine.selected()
+
+    async def touch_daily(self) -> None:
+        """Note that the account is in use today: sessions may last for weeks (spec mail 2.7)."""
+        if self.account_or_none is not None:
+            self.account_or_none = await self.services.authenticate.touch_daily(
+                self.account_or_none
+            )
 
     def deselect(self) -> None:
         """Leave the selected mailbox, if there is one."""

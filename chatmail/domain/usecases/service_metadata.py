@@ -21,7 +21,7 @@ from chatmail.domain.ports.system import Clock
 
 INBOX: Final = "INBOX"
 SERVER: Final = ""
-DEVICE_TOKEN: Final = "/private/devicetoken"
+DEVICE_TOKEN: Final = "/private/devicetoken"  # noqa: S105  the name of an entry
 MAX_TOKEN_OCTETS: Final = 8192
 _TOKEN: Final = re.compile(rb"[\x21-\x7e]+\Z")
 
@@ -35,7 +35,7 @@ class MetadataRefusal(enum.Enum):
     NO_PERMISSION = "no_permission"
     NO_PRIVATE = "no_private"
     TOO_LONG = "too_long"
-    BAD_TOKEN = "bad_token"
+    BAD_TOKEN = "bad_token"  # noqa: S105  no secret
 
 
 @attrs.frozen
@@ -120,7 +120,7 @@ class ServiceMetadata:
         mailbox: str,
         entries: Sequence[tuple[str, bytes | None]],
         session_token: str | None,
-    ) -> str | None | MetadataRefusal:
+    ) -> str | MetadataRefusal | None:
         """Add or remove push tokens: all of `entries`, or none when one is refused.
 
         Args:  session_token: the token this session has set; NIL removes that one only, because

@@ -95,15 +95,17 @@ def flags_line(sequence: int, entry: MailboxEntry, *, with_uid: bool, with_modse
     return b"* %d FETCH (%bFLAGS %b%b)\r\n" % (sequence, uid, flag_list(entry.flags), modseq)
 
 
-def section_head(section: BodySection, size: int | None) -> bytes:
+def section_head(section: BodySection, size: int | None, *, is_first: bool) -> bytes:
     """Render the name of a section item and the announcement of its literal.
 
     Args:  size: octets of the literal that follows; None: there is no such part, the item is NIL.
+        is_first: nothing stands before it inside the parentheses.
     """
+    gap = b"" if is_first else b" "
     origin = b"<%d>" % section.partial[0] if section.partial is not None else b""
     if size is None:
-        return b"%b%b %b" % (section.label, origin, NIL)
-    return b"%b%b {%d}\r\n" % (section.label, origin, size)
+        return b"%b%b%b %b" % (gap, section.label, origin, NIL)
+    return b"%b%b%b {%d}\r\n" % (gap, section.label, origin, size)
 
 
 def section_range(
