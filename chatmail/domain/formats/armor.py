@@ -110,10 +110,10 @@ class ArmorReader:
         start = 0
         while start < end and not self.finding.inbound and self._state is not _State.AFTER:
             if self._state is _State.DATA:
-                bulk = _end_of_plain_lines(text, start, end)
-                if bulk > start:
-                    self._data(text[start:bulk], decoded)
-                    start = bulk
+                after, digits = _plain_lines(text, start, end)
+                if after > start:
+                    self._decode(digits, decoded)
+                    start = after
                     continue
             line_end = text.find(b"\r\n", start)
             self._one_line(text[start:line_end], decoded)
@@ -127,15 +127,10 @@ class ArmorReader:
             self._break(_TOO_LONG[self._state])
         return text[start:]
 
-    def _data(self, lines: bytes, decoded: list[bytes]) -> None:
-        """Decode lines that hold neither `=` nor `-` and are not blank."""
-        digits = _join_lines(lines)
+    def _decode(self, digits: bytes | None, decoded: list[bytes]) -> None:
         if digits is None:
             self._break("A-04")
             return
-        self._decode(digits, decoded)
-
-    def _decode(self, digits: bytes, decoded: list[bytes]) -> None:
         digits = self._digits + digits
         whole = len(digits) & ~3
         self._digits = digits[whole:]
@@ -245,47 +240,57 @@ class ArmorReader:
 # --- many lines at once ------------------------------------------------------------------------
 
 
-def _end_of_plain_lines(text: bytes, start: int, end: int) -> int:
-    """Return where the lines end that need no look of their own: `start` if the first one does.
+def _plain_lines(text: bytes, start: int, end: int) -> tuple[int, bytes | None]:
+    """Take the lines, from `start`, that need no look of their own.
 
     A line needs one when it is blank or begins with a space, or holds `=` (padding, checksum) or
     `-` (END).
+
+    Returns:  the offset after the plain lines, and their digits; `start` if the first line is not
+        plain. The digits are None if a line is longer than 998 octets.
     """
     for mark in (b"=", b"-"):
         found = text.find(mark, start, end)
         if found >= 0:
             line_end = text.rfind(b"\r\n", start, found)
             end = line_end + 2 if line_end >= 0 else start
+    digits = _join_equal_lines(text[start:end])
+    if digits is not None:
+        return end, digits
     if text.startswith((b"\r\n", b" ", b"\t"), start):
-        return start
+        return start, b""
     for mark in (b"\r\n\r\n", b"\r\n ", b"\r\n\t"):
         found = text.find(mark, start, end)
         if found >= 0:
             end = found + 2
-    return end
+    return end, _join_lines(text[start:end])
+
+
+def _join_equal_lines(lines: bytes) -> bytes | None:
+    """Return the digits of lines of one length, as every program writes them.
+
+    Three slices prove that there is a CRLF at every place where it belongs and nowhere else, in a
+    tenth of the time that a list of lines takes; a test holds it against `_join_lines`.
+
+    Returns:  None if the lines are not that simple: they may still be right.
+    """
+    length = lines.find(b"\r\n")
+    if not 0 < length <= MAX_LINE_OCTETS or b" " in lines or b"\t" in lines:
+        return None
+    count, rest = divmod(len(lines), length + 2)
+    returns, feeds = lines[length :: length + 2], lines[length + 1 :: length + 2]
+    if rest or returns != b"\r" * count or feeds != b"\n" * count:
+        return None
+    digits = lines.translate(None, b"\r\n")
+    return digits if len(digits) == count * length else None
 
 
 def _join_lines(lines: bytes) -> bytes | None:
-    """Return the digits of complete lines without line ends and trailing spaces.
+    """Return the digits of complete lines, without line ends and the spaces before them.
 
-    Returns:  None if a line is longer than 998 octets or blank.
+    Returns:  None if a line is longer than 998 octets.
     """
-    length = lines.find(b"\r\n")
-    if b" " not in lines and b"\t" not in lines and 0 < length <= MAX_LINE_OCTETS:
-        # Lines of one length, as every program writes them: three slices prove it.
-        count, rest = divmod(len(lines), length + 2)
-        returns, feeds = lines[length :: length + 2], lines[length + 1 :: length + 2]
-        if rest == 0 and returns == b"\r" * count and feeds == b"\n" * count:
-            digits = lines.translate(None, b"\r\n")
-            if len(digits) == count * length:
-                return digits
-    return _join_any_lines(lines)
-
-
-def _join_any_lines(lines: bytes) -> bytes | None:
     pieces = lines.split(b"\r\n")
-    pieces.pop()
     if max(map(len, pieces)) > MAX_LINE_OCTETS:
         return None
-    texts = [piece.rstrip(b" \t") for piece in pieces]
-    return None if b"" in texts else b"".join(texts)
+    return b"".join([piece.rstrip(b" \t") for piece in pieces])
