@@ -43,6 +43,11 @@ class Cores:
 
     def close(self) -> None:
         self.rpc.close()
+        process = self.rpc.process
+        process.wait(10)
+        for pipe in (process.stdout, process.stderr):  # the client library leaves them open
+            if pipe is not None:
+                pipe.close()
 
     def online(self, relay: Relay, *, security: str = "ssl", **config: str) -> Account:
         """A new profile with a new address, configured by JIT through a dclogin link."""

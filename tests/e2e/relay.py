@@ -33,9 +33,12 @@ https = ["127.0.0.1:0"]
 turn = []
 [limits]
 send_rate_per_minute = {rate}
+[registration]
+max_load_1m = 0
+min_free_disk_space = 0
+{registration}
 [tls]
 mode = "self-signed"
-{extra}
 """
 
 
@@ -48,11 +51,12 @@ class Relay:
 
     folder: Path
     rate: int = 0
-    extra: str = ""
+    registration: str = ""
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     ports: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    _listener: threading.Thread | None = None
 
     @property
     def domain(self) -> str:
@@ -63,7 +67,7 @@ class Relay:
         return self.folder / "chatmail.toml"
 
     def write_config(self) -> None:
-        text = _CONFIG.format(rate=self.rate, extra=self.extra)
+        text = _CONFIG.format(rate=self.rate, registration=self.registration)
         for face, port in self.ports.items():
             text = text.replace(f'\n{face} = ["127.0.0.1:0"]', f'\n{face} = ["127.0.0.1:{port}"]')
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -88,10 +92,12 @@ class Relay:
     def _drain_stderr(self, process: subprocess.Popen[str]) -> None:
         def drain() -> None:
             assert process.stderr is not None
-            for line in process.stderr:
-                self.errors.append(line.rstrip())
+            with process.stderr:
+                for line in process.stderr:
+                    self.errors.append(line.rstrip())
 
-        threading.Thread(target=drain, daemon=True).start()
+        self._listener = threading.Thread(target=drain)
+        self._listener.start()
 
     def _read_ready(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
@@ -104,6 +110,7 @@ class Relay:
         if not line.startswith("chatmail ready"):
             process.kill()
             process.wait()
+            self._close_pipes()
             raise AssertionError(f"not ready: {line!r}\n" + "\n".join(self.errors))
         return line
 
@@ -133,6 +140,8 @@ class Relay:
         assert self.process is not None
         if self.process.stdout is not None:
             self.process.stdout.close()
+        if self._listener is not None:
+            self._listener.join(10)
 
     def restart(self) -> None:
         self.stop()

@@ -153,7 +153,7 @@ def test_conversation_survives_a_kill_in_the_middle(relay: Relay, cores: Cores) 
 def test_cleartext_is_refused_with_the_text_core_explains(relay: Relay, cores: Cores) -> None:
     alice = cores.online(relay, force_encryption="0")
     bob = cores.online(relay)
-    contact = alice.create_contact(bob.get_config("addr"), "Bob")
+    contact = alice.create_contact(bob.get_config("configured_addr"), "Bob")
     chat = contact.create_chat()
     sent = chat.send_text("in the clear")
     await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)
@@ -167,7 +167,7 @@ def test_cleartext_is_refused_with_the_text_core_explains(relay: Relay, cores: C
 def test_unknown_recipient_shows_as_a_failed_message(relay: Relay, cores: Cores) -> None:
     alice, bob = cores.online(relay), cores.online(relay)
     nobody, _ = relay.credentials()
-    card = bob.make_vcard([bob.self_contact]).replace(bob.get_config("addr"), nobody)
+    card = bob.make_vcard([bob.self_contact]).replace(bob.get_config("configured_addr"), nobody)
     (contact,) = alice.import_vcard(card)
     sent = contact.create_chat().send_text("anybody there?")
     await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)

@@ -125,7 +125,7 @@ def test_accounts_and_mail_outlive_a_restart(relay: Relay) -> None:
 def test_sighup_changes_settings_and_keeps_connections(relay: Relay) -> None:
     reader = wire.imap(relay, *relay.credentials())
     assert relay.process is not None
-    relay.extra = "[registration]\njit = false"
+    relay.registration = "jit = false"
     relay.write_config()
     relay.process.send_signal(signal.SIGHUP)
 
