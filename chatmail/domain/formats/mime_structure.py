@@ -203,7 +203,7 @@ class StructureScanner:
                 self._delimiter_line(rest, 0, len(rest))
         end = self._offset + len(self._data)
         self._count(len(self._data))
-        if self._in_header:
+        while self._in_header:  # twice when a message part ends where its message should start
             self._end_header(len(self._data))
         while len(self._stack) > 1:
             self._close_top(end, self._newlines)
@@ -271,7 +271,8 @@ class StructureScanner:
         if line in (b"\r\n", b"\n"):
             self._end_header(end)
         elif line.startswith(b"--") and self._level_of(line) is not None:
-            self._end_header(at)
+            while self._in_header:
+                self._end_header(at)
             self._delimiter_line(data, at, end)
         elif top.header_octets + len(line) <= MAX_PART_HEADER:
             top.header.append(line)

@@ -159,7 +159,7 @@ def parse_addresses(value: bytes) -> list[Address]:
     current: list[Lexeme] = []
     in_group = False
     in_angle = False
-    for lexeme in (*_lexemes(value), ("special", b",")):
+    for lexeme in (*_lexemes(value), ("special", b";")):
         kind, text = lexeme
         if kind == "special":
             in_angle = (in_angle or text == b"<") and text != b">"
@@ -167,7 +167,7 @@ def parse_addresses(value: bytes) -> list[Address]:
                 found.append((None, _phrase(current) or b"", None))
                 in_group, current = True, []
                 continue
-            if text in (b",", b";"):
+            if text == b";" or (text == b"," and not in_angle):
                 _end_address(current, found)
                 current = []
                 in_angle = False
