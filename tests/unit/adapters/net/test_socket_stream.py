@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -95,7 +96,7 @@ async def test_a_peer_that_floods_while_we_close_is_cut_off(autojump_clock: Mock
     server, client = await plain_pair()
 
     async def flood() -> None:
-        with pytest.raises(trio.BrokenResourceError):
+        with contextlib.suppress(trio.BrokenResourceError):
             while True:
                 await client.send_all(b"x" * 65536)
 

@@ -64,7 +64,9 @@ async def exchange(client: TlsClient) -> bytes:
     return bytes(await client.receive_some())
 
 
-async def test_a_session_is_resumed_by_its_ticket(keeper: TlsKeeper) -> None:
+async def test_a_session_is_resumed_by_its_ticket(
+    keeper: TlsKeeper, autojump_clock: MockClock
+) -> None:
     async with served(imaps(), keeper) as listening:
         context = client_context(keeper.pair)
         first = tls_client(await listening.connect(), context)
@@ -84,7 +86,10 @@ async def test_a_session_is_resumed_by_its_ticket(keeper: TlsKeeper) -> None:
 
 
 async def test_a_reload_serves_the_new_certificate_and_keeps_connections(
-    live: CertificatePair, other_pair: CertificatePair, pair: CertificatePair
+    live: CertificatePair,
+    other_pair: CertificatePair,
+    pair: CertificatePair,
+    autojump_clock: MockClock,
 ) -> None:
     keeper = TlsKeeper(live, now_s=time.time)
     async with served(imaps(), keeper) as listening:
@@ -101,7 +106,10 @@ async def test_a_reload_serves_the_new_certificate_and_keeps_connections(
 
 
 async def test_a_bad_pair_keeps_the_old_one(
-    live: CertificatePair, other_pair: CertificatePair, pair: CertificatePair
+    live: CertificatePair,
+    other_pair: CertificatePair,
+    pair: CertificatePair,
+    autojump_clock: MockClock,
 ) -> None:
     keeper = TlsKeeper(live, now_s=time.time)
     async with served(imaps(), keeper) as listening:
