@@ -222,7 +222,7 @@ class ServerMachine:
     def _command_line(self, line: bytes) -> Event | None:
         literal = literal_header(line)
         problem = None if self._text else self._begin(line)
-        if problem is None and (b"\r" in line or b"\0" in line):
+        if b"\r" in line or b"\0" in line:
             problem = b"BAD Bare CR or NUL"
         if problem is not None:
             return self._reject(problem, literal)

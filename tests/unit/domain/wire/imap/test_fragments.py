@@ -36,8 +36,21 @@ def test_a_literal_is_announced_at_the_end_of_a_line(line, header):
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"}", b"{}", b"{+}", b"{-1}", b"{5-}", b"{5} ", b"{5", b"5}", b"{a}", b"{5++}", b"{ 5}"]
-    + ["{٣}".encode()],
+    [
+        b"",
+        b"}",
+        b"{}",
+        b"{+}",
+        b"{-1}",
+        b"{5-}",
+        b"{5} ",
+        b"{5",
+        b"5}",
+        b"{a}",
+        b"{5++}",
+        b"{ 5}",
+        "{٣}".encode(),
+    ],
 )
 def test_what_only_looks_like_a_literal_announces_none(line):
     assert literal_header(line) is None

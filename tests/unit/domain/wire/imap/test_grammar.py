@@ -74,7 +74,7 @@ def test_commands(line, command):
             id="trap-T23",
         ),
         (b"a LOGIN {3}\r\nu@d {4+}\r\n\r\np)", Login(b"u@d", b"\r\np)")),
-        ("a LOGIN u \"pä\"".encode(), Login(b"u", "pä".encode())),
+        ('a LOGIN u "pä"'.encode(), Login(b"u", "pä".encode())),
         (b"a AUTHENTICATE plain", Authenticate("PLAIN")),
         (b"a AUTHENTICATE PLAIN AHUAcA==", Authenticate("PLAIN", b"AHUAcA==")),
         (b"a AUTHENTICATE PLAIN =", Authenticate("PLAIN", b"=")),
@@ -142,8 +142,17 @@ def test_what_is_not_of_the_grammar_is_bad(line):
 
 @pytest.mark.parametrize(
     "line",
-    [b"LOGIN", b"LOGIN u", b'LOGIN "u" "p', b"LOGIN u p x", b"AUTHENTICATE", b"LOGIN (u) p"]
-    + [b"AUTHENTICATE PLAIN !!!", b"AUTHENTICATE PLAIN a b", b'LOGIN u "\\p"'],
+    [
+        b"LOGIN",
+        b"LOGIN u",
+        b'LOGIN "u" "p',
+        b"LOGIN u p x",
+        b"AUTHENTICATE",
+        b"LOGIN (u) p",
+        b"AUTHENTICATE PLAIN !!!",
+        b"AUTHENTICATE PLAIN a b",
+        b'LOGIN u "\\p"',
+    ],
 )
 def test_a_malformed_login_is_bad(line):
     assert refusal(line, BEFORE).startswith(b"BAD ")

@@ -43,8 +43,25 @@ def test_a_valid_set_keeps_its_ranges_as_sent(text, ranges):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"0", b"01", b"1,", b",1", b"1:", b":1", b"1:2:3", b"4294967296", b"99999999999"]
-    + [b"1;2", b"-1", b"1:0", b"$,1", b"1 ", b"a", b"**"],
+    [
+        b"",
+        b"0",
+        b"01",
+        b"1,",
+        b",1",
+        b"1:",
+        b":1",
+        b"1:2:3",
+        b"4294967296",
+        b"99999999999",
+        b"1;2",
+        b"-1",
+        b"1:0",
+        b"$,1",
+        b"1 ",
+        b"a",
+        b"**",
+    ],
 )
 def test_what_is_not_a_set_is_refused(text):
     assert parse_sequence_set(text) is None
