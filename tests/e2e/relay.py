@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import signal
+import sqlite3
 import string
 import subprocess
 import sys
@@ -145,6 +146,16 @@ class Relay:
 
     def restart(self) -> None:
         self.stop()
+        self.start()
+
+    def lose_account(self, address: str) -> None:
+        """Rename an account in the stopped relay's database, so that nobody has the address."""
+        self.stop()
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "chatmail.db")) as db, db:
+            changed = db.execute(
+                "UPDATE accounts SET address = 'gone@gone.test' WHERE address = ?", (address,)
+            )
+            assert changed.rowcount == 1
         self.start()
 
     def cpu_s(self) -> float:

@@ -160,15 +160,20 @@ def test_cleartext_is_refused_with_the_text_core_explains(relay: Relay, cores: C
     snapshot = sent.get_snapshot()
     assert snapshot.state == MessageState.OUT_FAILED
     assert "Invalid Unencrypted Mail" in alice._rpc.get_message_info(alice.id, sent.id)
-    infos = [m.get_snapshot() for m in chat.get_messages() if m.get_snapshot().is_info]
-    assert any("nencrypted" in info.text for info in infos)
+
+    def explained() -> bool:
+        snapshots = [message.get_snapshot() for message in chat.get_messages()]
+        return any(s.is_info and "requires end-to-end encryption" in s.text for s in snapshots)
+
+    while not explained():
+        alice.wait_for_event()
 
 
 def test_unknown_recipient_shows_as_a_failed_message(relay: Relay, cores: Cores) -> None:
     alice, bob = cores.online(relay), cores.online(relay)
-    nobody, _ = relay.credentials()
-    card = bob.make_vcard([bob.self_contact]).replace(bob.get_config("configured_addr"), nobody)
-    (contact,) = alice.import_vcard(card)
-    sent = contact.create_chat().send_text("anybody there?")
+    alice_chat, _ = introduce(alice, bob)
+    bob.stop_io()
+    relay.lose_account(bob.get_config("configured_addr"))
+    sent = alice_chat.send_text("anybody there?")
     await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)
     assert "User unknown" in alice._rpc.get_message_info(alice.id, sent.id)
