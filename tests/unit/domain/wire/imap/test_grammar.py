@@ -109,6 +109,7 @@ def test_secrets_are_not_shown():
         b"IDLE x",
         b"ENABLE",
         b"ENABLE (CONDSTORE)",
+        b"ENABLE " + b" ".join(b"x%d" % n for n in range(33)),
         b"COMPRESS",
         b"DELETE",
         b"RENAME a",

@@ -166,6 +166,7 @@ def test_modifiers(line, since, vanished):
         b"BODY[HEADER.FIELDS]",
         b"BODY[HEADER.FIELDS ()]",
         b"BODY[HEADER.FIELDS (A]",
+        b"BODY[HEADER.FIELDS (" + b"x " * 256 + b"x)]",
         b'BODY[HEADER.FIELDS ("a b")]',
         b'BODY[HEADER.FIELDS ("\xff")]',
         b"BODY[]<0>",

@@ -81,7 +81,7 @@ def test_the_sent_date_is_that_of_the_header_without_its_zone(comparison, day, e
     assert probed(SearchDate(comparison, day, sent=True)) is expected
 
 
-@pytest.mark.parametrize("date", [b"", b"Date: nonsense\r\n", b"Date: 99 Foo 1994 1:1:1\r\n"])
+@pytest.mark.parametrize("date", [b"", b"Date: nonsense\r\n", b"Date: 32 Feb 1994 1:1:1\r\n"])
 def test_a_message_without_a_date_matches_no_sent_key(date):
     assert not probed(SearchDate(">=", 0, sent=True), date + b"\r\n")
 
@@ -113,6 +113,14 @@ def test_a_found_text_settles_the_probe_and_stays_found():
     assert probe.is_settled
     probe.body(b"hay")
     assert probe.holds(BODY)
+
+
+def test_several_texts_are_looked_for_in_the_header():
+    found, missing = SearchText("one two", True), SearchText("three", True)
+    probe = ContentProbe(SearchOr(found, missing))
+    probe.header(HEADER)
+    assert probe.holds(found)
+    assert not probe.holds(missing)
 
 
 def test_headers_alone_settle_a_search_for_headers():
