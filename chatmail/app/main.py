@@ -18,6 +18,7 @@ from chatmail.adapters.system.redaction import Public, exception_place
 from chatmail.app import demo
 from chatmail.app.cli.parser import ServeOptions, parse
 from chatmail.app.config import ConfigError, LoadedConfig, config_file, load_config
+from chatmail.app.config_identity import tls_mode
 from chatmail.app.service_notify import ServiceManager, announce, ready_line
 from chatmail.app.tree import run_relay
 from chatmail.domain.model.errors import PermanentFailure
@@ -42,7 +43,7 @@ def _serve(options: ServeOptions) -> int:
     except ConfigError as error:
         return _complain(*error.problems)
     boot = loaded.boot
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *_not_built_yet(boot)):
         sys.stderr.write(f"warning: {warning}\n")
     clock = SystemClock()
     log = open_log(
@@ -91,6 +92,15 @@ def _load(options: ServeOptions) -> LoadedConfig:
     if options.state_dir is not None:
         chosen["server.state_dir"] = str(options.state_dir.absolute())
     return load_config(file, os.environ, chosen, now_s=now_s)
+
+
+def _not_built_yet(boot: BootConfig) -> Iterator[str]:
+    """What the file asks for and this release cannot do: said, never silently ignored."""
+    if tls_mode(boot) == "acme":
+        yield (
+            "tls.mode acme: certificates cannot be fetched yet; using a self-signed one "
+            "(set tls.cert and tls.key to files that another ACME client renews)"
+        )
 
 
 def _demo_state(options: ServeOptions) -> Path:

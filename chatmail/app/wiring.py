@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -52,6 +53,7 @@ from chatmail.domain.wire.smtp.sequence import Role
 if TYPE_CHECKING:
     from chatmail.adapters.system.logs import Log
     from chatmail.app.config_keys import BootConfig
+    from chatmail.app.config_values import IpNetwork
 
 HTTP_CONNECTIONS: Final = 2000
 RELAY_CONNECTIONS: Final = ConnectionLimits(total=500, per_source=50)  # federation-web.md B1.7
@@ -246,23 +248,46 @@ def _listeners(
         handler=http.serve_connection,
         crowd=Crowd(lambda: ConnectionLimits(total=HTTP_CONNECTIONS)),
     )
+    secure_web = attrs.evolve(web, handler=partial(http.serve_connection, secure=True))
     mux = {"imap": mailbox, "smtp": submission} if boot.http.alpn_mux else {}
+    # federation-web.md E1.4: a proxy in front ends TLS; only it may speak cleartext to these.
+    is_proxied = tls_mode(boot) == "external-proxy"
+    front = TlsMode.PROXIED if is_proxied else TlsMode.IMPLICIT
+    admits = partial(_is_proxy, boot.http.trusted_proxies) if is_proxied else _everybody
     described = (
         FaceListener(name="smtp", tls=TlsMode.STARTTLS, purpose=TlsPurpose.RELAY, face=relay),
         FaceListener(
             name="submission", tls=TlsMode.STARTTLS, purpose=TlsPurpose.SUBMISSION, face=submission
         ),
         FaceListener(
-            name="submissions", tls=TlsMode.IMPLICIT, purpose=TlsPurpose.SUBMISSION, face=submission
+            name="submissions",
+            tls=front,
+            purpose=TlsPurpose.SUBMISSION,
+            face=submission,
+            admits=admits,
         ),
         FaceListener(name="imap", tls=TlsMode.STARTTLS, purpose=TlsPurpose.IMAP, face=mailbox),
-        FaceListener(name="imaps", tls=TlsMode.IMPLICIT, purpose=TlsPurpose.IMAP, face=mailbox),
+        FaceListener(name="imaps", tls=front, purpose=TlsPurpose.IMAP, face=mailbox, admits=admits),
         FaceListener(name="http", tls=TlsMode.NONE, face=web),
         FaceListener(
-            name="https", tls=TlsMode.IMPLICIT, purpose=TlsPurpose.HTTPS, face=web, alpn=mux
+            name="https",
+            tls=front,
+            purpose=TlsPurpose.HTTPS,
+            face=secure_web,
+            alpn=mux,
+            admits=admits,
         ),
     )
     return {listener.name: listener for listener in described}
+
+
+def _everybody(_host: str) -> bool:
+    return True
+
+
+def _is_proxy(networks: tuple[IpNetwork, ...], host: str) -> bool:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return address.is_loopback or any(address in network for network in networks)
 
 
 async def _submission(services: SmtpServices, stream: Stream) -> None:
