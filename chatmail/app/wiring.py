@@ -248,7 +248,6 @@ def _listeners(
         handler=http.serve_connection,
         crowd=Crowd(lambda: ConnectionLimits(total=HTTP_CONNECTIONS)),
     )
-    secure_web = attrs.evolve(web, handler=partial(http.serve_connection, secure=True))
     mux = {"imap": mailbox, "smtp": submission} if boot.http.alpn_mux else {}
     # federation-web.md E1.4: a proxy in front ends TLS; only it may speak cleartext to these.
     is_proxied = tls_mode(boot) == "external-proxy"
@@ -273,7 +272,7 @@ def _listeners(
             name="https",
             tls=front,
             purpose=TlsPurpose.HTTPS,
-            face=secure_web,
+            face=web,
             alpn=mux,
             admits=admits,
         ),
