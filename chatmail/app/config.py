@@ -9,6 +9,7 @@ import difflib
 import re
 import typing
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,6 +23,7 @@ from chatmail.app.config_keys import (
     ABSENT_WITH_LISTEN_TABLE,
     ALIASES,
     FIELDS,
+    PATHS,
     SECTIONS,
     UNSET,
     BootConfig,
@@ -181,11 +183,7 @@ class _Loading:
             except ValueError as error:
                 self._problem(name, str(error))
                 continue
-            if isinstance(value, str):
-                if name in _LOWER_CASE:
-                    value = type(value)(value.lower())
-                value = self._current_word(name, value)
-            raw[name] = value
+            raw[name] = self._normal_text(name, value) if isinstance(value, str) else value
         if raw.get("server.defaults") == "madmail":
             for name, field in FIELDS.items():
                 default = field.metadata["madmail"]
@@ -196,7 +194,12 @@ class _Loading:
                 raw.setdefault(f"listen.{face}", [])
         return raw
 
-    def _current_word(self, name: str, value: str) -> str:
+    def _normal_text(self, name: str, value: str) -> str:
+        """Return a text as its reader wants it: lower case, full path, current word."""
+        if name in PATHS and value:
+            return str(self.base / value)
+        if name in _LOWER_CASE:
+            value = type(value)(value.lower())
         word = _VALUE_ALIASES.get(name, {}).get(value)
         if word is None:
             return value
@@ -206,7 +209,7 @@ class _Loading:
 
     def _structure(self, raw: Mapping[str, Any]) -> BootConfig:
         """Give every value its type; keys that fail keep their default for the checks."""
-        converter = _converter(self.base)
+        converter = _converter()
         parts: dict[str, Any] = {}
         for section, section_class in SECTIONS.items():
             start = len(section) + 1
@@ -288,7 +291,8 @@ def _unknown(entry: Entry) -> str:
     return f"{entry.place}: {entry.name}: unknown key{hint}"
 
 
-def _converter(base: Path) -> cattrs.Converter:
+@lru_cache(maxsize=1)  # building it takes 30 ms
+def _converter() -> cattrs.Converter:
     """Return a strict converter: no value is bent into a type it does not have."""
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for basic, read in _BASIC.items():
@@ -301,7 +305,7 @@ def _converter(base: Path) -> cattrs.Converter:
         (values.Percent, values.percent),
         (values.Port, values.port),
         (values.Targets, values.targets),
-        (Path | None, lambda raw: values.path(raw, base)),
+        (Path | None, values.path),
         (values.IpAddress | None, values.ip),
         (tuple[values.IpAddress, ...], values.ips),
         (tuple[values.IpNetwork, ...], values.networks),

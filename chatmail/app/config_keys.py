@@ -501,6 +501,7 @@ SECTIONS: Final[dict[str, type[Any]]] = {
     name: type(value) for name, value in attrs.asdict(BootConfig(), recurse=False).items()
 }
 FIELDS: Final = _fields()
+PATHS: Final = frozenset(n for n, field in FIELDS.items() if str(field.type) == "Path | None")
 
 
 def _aliases() -> dict[str, str]:

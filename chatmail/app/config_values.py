@@ -258,7 +258,7 @@ def _network(text: str) -> IpNetwork:
         raise ValueError(f"{quoted(text)} is not an address or CIDR network") from None
 
 
-def path(raw: object, base: Path) -> Path | None:
-    """Read a path, relative ones to `base`; empty is none."""
+def path(raw: object) -> Path | None:
+    """Read a path; empty is none."""
     text = string(raw)
-    return base / text if text else None
+    return Path(text) if text else None
