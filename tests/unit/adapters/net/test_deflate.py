@@ -66,6 +66,23 @@ def test_saving(text: bytes, worst: float) -> None:
     assert compress(memoryview(text)) == compress(text)
 
 
+def test_our_stream_needs_no_window_beyond_8_kib() -> None:
+    text = random.Random(4).randbytes(10_000).hex().encode() * 3
+    assert zlib.decompressobj(-13).decompress(compress(text)) == text
+
+
+def test_big_base64_is_not_searched_for_repetitions() -> None:
+    huffman = zlib.compressobj(1, zlib.DEFLATED, -13, 5, zlib.Z_HUFFMAN_ONLY)
+    assert compress(BASE64) == huffman.compress(BASE64) + huffman.flush(zlib.Z_SYNC_FLUSH)
+
+
+def test_plaintext_inside_the_inflater_at_the_limit_is_not_forgotten() -> None:
+    for size in range(65530, 65900, 7):
+        wire = zlib.compressobj(9, zlib.DEFLATED, -15)
+        octets = wire.compress(bytes(size)) + wire.flush(zlib.Z_PARTIAL_FLUSH)
+        assert len(take_all(Inflater(), octets)) == size
+
+
 def test_references_reach_back_over_the_whole_window() -> None:
     client = zlib.compressobj(9, zlib.DEFLATED, -15)
     inflater = Inflater()

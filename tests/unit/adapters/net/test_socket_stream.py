@@ -61,6 +61,17 @@ async def test_a_cancelled_read_loses_nothing() -> None:
     assert await server.receive_some() == b"kept"
 
 
+async def test_after_a_torn_send_nothing_more_is_sent() -> None:
+    server, client = await plain_pair(small_buffers=True)
+    with trio.move_on_after(0.05) as scope:
+        await server.send_all(b"x" * 1_000_000)
+    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.receive_some)
+        with pytest.raises(trio.BrokenResourceError):
+            await server.send_all(b"y")
+
+
 async def test_no_progress_within_the_deadline_breaks_the_stream(autojump_clock: MockClock) -> None:
     server, _client = await plain_pair(small_buffers=True)
     server.send_timeout_s = 7
@@ -88,6 +99,10 @@ async def test_last_words_reach_a_peer_that_is_still_sending() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.aclose)
         await trio.testing.wait_all_tasks_blocked()
+        # An early close would answer these with RST, and the client never gets to read.
+        for _ in range(5):
+            await client.send_all(b"x" * 1000)
+            await trio.testing.wait_all_tasks_blocked()
         assert await read_to_end(client) == b"421 Bye\r\n"
         await client.aclose()
 
