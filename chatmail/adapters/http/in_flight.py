@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -11,6 +11,18 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+CONNECTION: Final = "connection"
+"""Key of the connection's `RequestCounter` in the ASGI state."""
+
+
+class RequestCounter(Protocol):
+    """A connection that wants to know whether requests are in flight on it."""
+
+    def request_begins(self) -> None: ...
+
+    def request_ends(self) -> None: ...
 
 
 class InFlight:
@@ -26,17 +38,26 @@ class InFlight:
         self.is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            # No route of this face is a web socket: such a request is as unknown as its path.
+            await _refuse(send, "websocket.http.response")
+            return
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        connection: RequestCounter | None = scope.get("state", {}).get(CONNECTION)
         self.count += 1
+        if connection:
+            connection.request_begins()
         try:
             if not is_clean(scope["path"]):
-                await _refuse(send)
+                await _refuse(send, "http.response")
             else:
                 await self._app(scope, receive, self._closing(scope, send))
         finally:
             self.count -= 1
+            if connection:
+                connection.request_ends()
             if not self.count and self._idle:
                 self._idle.set()
 
@@ -73,12 +94,12 @@ def is_clean(path: str) -> bool:
     return not any(segment.startswith(".") for segment in rest) and "" not in rest[:-1]
 
 
-async def _refuse(send: Send) -> None:
+async def _refuse(send: Send, kind: str) -> None:
     body = b"Not found\n"
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"x-content-type-options", b"nosniff"),
     ]
-    await send({"type": "http.response.start", "status": 404, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": 404, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})

@@ -15,6 +15,10 @@ QUIET_ZONE: Final = 4
 SCHEMES: Final = ("dcaccount:", "dclogin:", "https://i.delta.chat/", "openpgp4fpr:", "ss:")
 """What the public QR route encodes: it shall not draw codes for anybody's purposes."""
 
+QUICK_MASK: Final = 2
+"""Every reader takes any pattern. Strangers order these pictures, and each runs in the event loop:
+1 kB costs 13 ms with a given pattern, 63 ms with the best one."""
+
 _MIN_PIXELS: Final = 320
 _LONG_DATA: Final = 100
 
@@ -30,9 +34,9 @@ def is_secret(data: str) -> bool:
     return data.lower().startswith(("dclogin:", "ss:")) or "token=" in data
 
 
-def svg(data: str) -> str:
+def svg(data: str, mask: int | None = QUICK_MASK) -> str:
     """Return a black on white SVG that scales to its box."""
-    code = symbol(data)
+    code = symbol(data, mask)
     out = io.BytesIO()
     code.save(
         out,
@@ -62,13 +66,17 @@ def png(data: str) -> bytes:
 @lru_cache(maxsize=4)
 def public_svg(data: str) -> str:
     """`svg` for the invite link, which is the same for everybody and worth keeping."""
-    return svg(data)
+    return svg(data, mask=None)
 
 
-def symbol(data: str) -> segno.QRCode:
-    """Encode text: level M while short, L for long login links, so modules stay large."""
+def symbol(data: str, mask: int | None = QUICK_MASK) -> segno.QRCode:
+    """Encode text: level M while short, L for long login links, so modules stay large.
+
+    Args:  mask: a pattern of ISO/IEC 18004 §7.8; None: the best of the eight, four fifths of the
+        work.
+    """
     level = "l" if len(data) > _LONG_DATA else "m"
-    return segno.make_qr(data, error=level, boost_error=True)
+    return segno.make_qr(data, error=level, mask=mask, boost_error=True)
 
 
 def _scale(code: segno.QRCode) -> int:

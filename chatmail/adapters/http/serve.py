@@ -9,6 +9,7 @@ peer can hold a connection by not reading.
 
 from __future__ import annotations
 
+import math
 import socket
 import sys
 from functools import partial
@@ -24,7 +25,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
 from chatmail.adapters.http.facts import HttpServices
-from chatmail.adapters.http.in_flight import InFlight
+from chatmail.adapters.http.in_flight import CONNECTION, InFlight
 from chatmail.adapters.http.routes import make_app
 from chatmail.domain.ports.system import Log
 
@@ -32,7 +33,11 @@ MAX_HEAD_OCTETS: Final = 65536
 """Request line and header block; `/mxdeliv` may carry sixty recipients in its header."""
 
 KEEP_ALIVE_S: Final = 60.0
-"""Idle time of a connection; also the time a peer has to send one whole request head."""
+"""Idle time of a connection; also the time a peer has to send one whole request head.
+
+Counted here: Hypercorn restarts its own timer from the task of the request that just ended, which
+Quart-Trio has cancelled by then, so after its first answer a connection would stay for ever.
+"""
 
 STALLED_S: Final = 30.0
 """A peer that takes none of 64 KiB for so long is gone. Hypercorn sends without a bound."""
@@ -83,6 +88,7 @@ class HttpFace:
         self._context = WorkerContext(None)
         self._state: LifespanState = {}
         self._live: set[_HypercornStream] = set()
+        self._left = trio.Event()
 
     @property
     def requests_in_flight(self) -> int:
@@ -112,29 +118,31 @@ class HttpFace:
         wrapped = _TlsFacade(stream) if stream.is_tls else _HypercornStream(stream)
         self._live.add(wrapped)
         try:
+            state = ConnectionState(LifespanState({**self._state, CONNECTION: wrapped}))
             # Any, since Hypercorn declares Trio's own stream classes but uses six names of them.
             hypercorn_stream: Any = wrapped
             await TCPServer(
                 self._app,
                 self._config,
                 self._context,
-                ConnectionState(self._state),
+                state,
                 hypercorn_stream,
-            )
+            ).run()
         except* (LookupError, ValueError, UnboundLocalError) as broken:
             # Seen in Hypercorn's HTTP/2: DATA for a stream that was answered early is a KeyError,
             # a path that is not ASCII a UnicodeDecodeError. The peer's doing, so nobody is woken.
             self._log.debug("http_connection_broken", error=type(broken.exceptions[0]).__name__)
         finally:
-            self._live.discard(wrapped)
             await wrapped.aclose()
+            self._live.discard(wrapped)
+            self._left.set()
 
     async def drain(self, grace_s: float) -> None:
         """Answer what is in flight, then close every connection.
 
         New requests are still answered meanwhile, with `Connection: close`. After `grace_s`
         whatever still sends is cut off, since Hypercorn shields its sends from cancellation.
-        Accepting has to be stopped before.
+        Accepting has to be stopped before. Takes `CLOSE_S` longer than `grace_s` at the most.
         """
         self._requests.is_draining = True
         with trio.move_on_after(grace_s):
@@ -143,7 +151,11 @@ class HttpFace:
             await trio.sleep(SETTLE_S)
         await self._context.terminated.set()
         for stream in self._live.copy():
-            stream.cut_off_if_sending()
+            stream.end()
+        with trio.move_on_after(CLOSE_S):
+            while self._live:
+                self._left = trio.Event()
+                await self._left.wait()
 
 
 class _HypercornStream:
@@ -152,13 +164,39 @@ class _HypercornStream:
     def __init__(self, stream: FaceStream) -> None:
         self._stream = stream
         self._transport = stream.transport
+        self._receiving: trio.CancelScope | None = None
+        self._receive_deadline = trio.current_time() + KEEP_ALIVE_S
         self._sending: trio.CancelScope | None = None
         self._send_over = trio.Event()
-        self._is_cut_off = False
+        self._is_ended = False
+        self._requests = 0
         self.socket = _PeerSocket(stream.peer_host, stream.peer_port)
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        return bytes(await self._transport.receive_some(max_bytes))
+        """Return octets, `b""` also when the connection was idle too long or is to end."""
+        if self._is_ended:
+            return b""
+        with trio.CancelScope(deadline=self._receive_deadline) as self._receiving:
+            return bytes(await self._transport.receive_some(max_bytes))
+        return b""
+
+    def request_begins(self) -> None:
+        """Stop the idle clock: from here on the handler's own limits count."""
+        self._requests += 1
+        self._set_receive_deadline(math.inf)
+
+    def request_ends(self) -> None:
+        """Restart the idle clock after the last answer."""
+        self._requests -= 1
+        if not self._requests:
+            self._set_receive_deadline(trio.current_time() + KEEP_ALIVE_S)
+
+    def end(self) -> None:
+        """End the connection: what still sends is cut off, what waits for a request is let go."""
+        self._is_ended = True
+        for scope in (self._sending, self._receiving):
+            if scope:
+                scope.cancel()
 
     async def send_all(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -169,12 +207,6 @@ class _HypercornStream:
         finally:
             self._send_over.set()
 
-    def cut_off_if_sending(self) -> None:
-        """End a send that does not end by itself; the connection is lost."""
-        if self._sending is not None:
-            self._is_cut_off = True
-            self._sending.cancel()
-
     async def aclose(self) -> None:
         # HTTP/2 closes from the idle task while the sending task may be in its last octets.
         if self._sending is not None:
@@ -182,13 +214,19 @@ class _HypercornStream:
                 await self._send_over.wait()
         await self._stream.aclose()
 
+    def _set_receive_deadline(self, deadline: float) -> None:
+        self._receive_deadline = deadline
+        if self._receiving:
+            self._receiving.deadline = deadline
+
     async def _send_slice(self, octets: memoryview) -> None:
-        if not self._is_cut_off:
-            with trio.move_on_after(STALLED_S) as self._sending:
-                await self._transport.send_all(octets)
-            was_stopped, self._sending = self._sending.cancelled_caught, None
-            if not was_stopped:
-                return
+        with trio.move_on_after(STALLED_S) as self._sending:
+            await self._transport.send_all(octets)
+        was_stopped, self._sending = self._sending.cancelled_caught, None
+        if not was_stopped:
+            return
+        # Hypercorn notes a broken send and goes on reading: closing is what ends that too.
+        await self._stream.aclose()
         raise trio.BrokenResourceError("the peer does not read")
 
 
@@ -259,7 +297,7 @@ def _config(log: Log) -> Config:
     config.h11_max_incomplete_size = MAX_HEAD_OCTETS
     config.h2_max_header_list_size = MAX_HEAD_OCTETS
     config.h2_max_concurrent_streams = MAX_STREAMS
-    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_timeout = math.inf
     config.keep_alive_max_requests = MAX_REQUESTS_PER_CONNECTION
     config.websocket_max_message_size = MAX_WEBSOCKET_OCTETS
     return config
