@@ -38,7 +38,7 @@ class _Reading:
     """What a search reads, and how much it still may."""
 
     depth: Content
-    octets_left: int = MAX_READ_OCTETS
+    octets_left: int
 
 
 async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
@@ -85,7 +85,7 @@ async def _find(session: Session, key: SearchKey) -> list[MailboxEntry]:
     view, mailbox = selection.view, selection.mailbox
     now_s = int(session.services.clock.now_s())
     searcher = Searcher(key, view.uids, view.count, now_s=now_s)
-    reading = _Reading(needs_content(key))
+    reading = _Reading(needs_content(key), MAX_READ_OCTETS)
     found = []
     looked = 0
     for start, stop in searcher.candidates():

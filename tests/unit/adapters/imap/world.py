@@ -97,6 +97,8 @@ class FakeDrain:
     @contextmanager
     def subscribe(self, callback: Callable[[], None]) -> Iterator[None]:
         self._callbacks.append(callback)
+        if self._is_set:
+            callback()
         try:
             yield
         finally:
