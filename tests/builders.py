@@ -299,8 +299,8 @@ REPORT_STATUS = (
 
 def report_body(*extra: bytes, text: bytes = REPORT_TEXT, original: bytes | None = None) -> bytes:
     """Return the body of a delivery status report, as Postfix lays it out."""
-    if original is None:
-        original = make_message(size=300).replace(BOUNDARY.encode(), b"the-original")
+    original = make_message(size=300) if original is None else original
+    original = original.replace(BOUNDARY.encode(), b"the-original")
     return multipart(
         part(text, "Content-Description: Notification", "Content-Type: text/plain; charset=utf-8"),
         part(REPORT_STATUS, "Content-Type: message/delivery-status"),

@@ -58,10 +58,12 @@ class Sample:
 
     def octets(self, skip: int = 0) -> bytes:
         """Return what O-20 looks at, without the first `skip` octets: at most 64 KiB."""
-        kept = len(self.head) + len(self._tail)
-        if kept == self.size and kept - skip <= 2 * _SAMPLE_OCTETS:
-            return bytes(self.head[skip:] + self._tail)
-        return bytes(self.head[skip : skip + _SAMPLE_OCTETS] + self._tail[-_SAMPLE_OCTETS:])
+        if len(self.head) + len(self._tail) < self.size:
+            return bytes(self.head[skip : skip + _SAMPLE_OCTETS] + self._tail[-_SAMPLE_OCTETS:])
+        whole = bytes(self.head[skip:] + self._tail)
+        if len(whole) <= 2 * _SAMPLE_OCTETS:
+            return whole
+        return whole[:_SAMPLE_OCTETS] + whole[-_SAMPLE_OCTETS:]
 
 
 def compresses(octets: bytes, percent: int) -> bool:
