@@ -100,3 +100,4 @@ class SettingsSnapshot:
     imap: ImapSettings = ImapSettings()
     quota: QuotaSettings = QuotaSettings()
     federation_enabled: bool = True
+    trusted_proxies: tuple[str, ...] = ()

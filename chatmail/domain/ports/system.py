@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from chatmail.domain.model.account import AccountId
@@ -40,6 +41,12 @@ class Budgets(Protocol):
     def peek(self, kind: str, key: str, *, per_s: float, burst: float, cost: float = 1.0) -> bool:
         """Say whether `take` would succeed, without taking."""
 
+    def used(self, kind: str, key: str, *, per_s: float, burst: float) -> float:
+        """Return how many tokens are missing now, 0.0 for a full bucket."""
+
+    def reset(self, kind: str, key: str) -> None:
+        """Fill the bucket."""
+
 
 class PasswordHasher(Protocol):
     """Slow password hashes in a bounded pool, behind a cache of verified credentials."""
@@ -68,6 +75,29 @@ class PasswordHasher(Protocol):
 
     def forget(self, account: AccountId) -> None:
         """Drop what is remembered of this account. Sync."""
+
+
+class NameLocks(Protocol):
+    """Locks by name inside this process, bounded in number."""
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Hold the lock of `name` while the context is open; others wait in order.
+
+        Raises:  Overloaded: too many names are held or too many tasks wait.
+        """
+
+
+class Log(Protocol):
+    """Structured events, redacted at the boundary. Sync, never raises."""
+
+    def debug(self, event: str, **fields: object) -> None:
+        """For somebody who looks for a fault."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """For the normal course of things."""
+
+    def warning(self, event: str, **fields: object) -> None:
+        """For what the operator should look at."""
 
 
 class Host(Protocol):

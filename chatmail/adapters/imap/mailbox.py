@@ -1,0 +1,224 @@
+"""Commands about mailboxes as wholes: SELECT, CLOSE, LIST, STATUS, CREATE and its kin.
+
+Source:  spec mail 4.4; RFC 3501 §6.3, RFC 5258, RFC 5819, RFC 6154.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
+from chatmail.adapters.imap.session import Selection, Session
+from chatmail.domain.model.mailbox import MailboxInfo
+from chatmail.domain.ports.mailstore import MailboxProblem
+from chatmail.domain.wire.imap.commands import (
+    Close,
+    Create,
+    Delete,
+    List,
+    Noop,
+    Rename,
+    Select,
+    Status,
+    Subscribe,
+)
+from chatmail.domain.wire.imap.mailbox_name import DELIMITER, INBOX, matches
+from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status
+from chatmail.domain.wire.imap.view import SelectedView
+
+
+async def noop(session: Session, tag: bytes, command: Noop) -> bytes:
+    """NOOP, CHECK: the server loop tells the news before every tagged reply."""
+    return ok(tag, f"{command.name} completed")
+
+
+async def select(session: Session, tag: bytes, command: Select) -> bytes:
+    """SELECT, EXAMINE. Constant cost: core selects after every message (spec mail 4.4)."""
+    if command.qresync is not None:
+        return bad(tag, "QRESYNC is not enabled")
+    session.deselect()
+    await session.touch_daily()
+    mailbox = await session.services.store.open(session.account.id, command.mailbox)
+    if mailbox is None:
+        return NO_SUCH_MAILBOX.to(tag)
+    session.has_condstore = session.has_condstore or command.condstore
+    # Nothing awaits from here to the reply: the counters and the view are of one instant, and
+    # what is committed afterwards sets the flag.
+    info = mailbox.info()
+    uids, count = mailbox.uids()
+    unseen = mailbox.first_unseen()
+    view = SelectedView(uids, count, info.highest_modseq, info.uid_next)
+    session.select(Selection(mailbox, view, is_read_only=command.read_only))
+    session.send(
+        selected(
+            info,
+            first_unseen=0 if unseen is None else view.sequence_of(unseen),
+            keywords=mailbox.keywords(),
+            read_only=command.read_only,
+        )
+    )
+    if command.read_only:
+        return ok(tag, "Examine completed", "READ-ONLY")
+    return ok(tag, "Select completed", "READ-WRITE")
+
+
+async def close(session: Session, tag: bytes, command: Close) -> bytes:
+    """CLOSE expunges without a word, UNSELECT does not; both leave the mailbox."""
+    selection = session.selected
+    if command.expunge and not selection.is_read_only and selection.mailbox.info().deleted:
+        await session.services.store.expunge(selection.mailbox.id, None)
+    session.deselect()
+    return ok(tag, "Close completed" if command.expunge else "Unselect completed")
+
+
+async def create(session: Session, tag: bytes, command: Create) -> bytes:
+    """CREATE."""
+    problem = await session.services.change_mailbox.create(
+        session.account.id, command.mailbox, command.special_use
+    )
+    return _answer(tag, problem, "Create completed")
+
+
+async def delete(session: Session, tag: bytes, command: Delete) -> bytes:
+    """DELETE; a session that has the mailbox selected itself is in no mailbox afterwards."""
+    selection = session.selection
+    is_own = selection is not None and selection.mailbox.name == command.mailbox
+    problem = await session.services.change_mailbox.delete(session.account.id, command.mailbox)
+    if is_own and problem is None:
+        session.deselect()
+    return _answer(tag, problem, "Delete completed")
+
+
+async def rename(session: Session, tag: bytes, command: Rename) -> bytes:
+    """RENAME."""
+    problem = await session.services.change_mailbox.rename(
+        session.account.id, command.old, command.new
+    )
+    return _answer(tag, problem, "Rename completed")
+
+
+async def subscribe(session: Session, tag: bytes, command: Subscribe) -> bytes:
+    """SUBSCRIBE, UNSUBSCRIBE. Forgetting a mailbox that is gone is no error (RFC 3501 §6.3.7)."""
+    exists = await session.services.change_mailbox.subscribe(
+        session.account.id, command.mailbox, command.subscribed
+    )
+    if command.subscribed and not exists:
+        return NO_SUCH_MAILBOX.to(tag)
+    return ok(tag, "Subscribe completed" if command.subscribed else "Unsubscribe completed")
+
+
+def _answer(tag: bytes, problem: MailboxProblem | None, done: str) -> bytes:
+    return ok(tag, done) if problem is None else PROBLEMS[problem].to(tag)
+
+
+async def tell_status(session: Session, tag: bytes, command: Status) -> bytes:
+    """STATUS, from counters alone."""
+    info = await session.services.store.info(session.account.id, command.mailbox)
+    if info is None:
+        return NO_SUCH_MAILBOX.to(tag)
+    if "HIGHESTMODSEQ" in command.items:  # RFC 7162 §3.1: this switches CONDSTORE on
+        session.has_condstore = True
+    limit = session.services.settings().limits.max_message_bytes
+    return status(info, command.items, limit) + ok(tag, "Status completed")
+
+
+# --- LIST, LSUB ------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Named:
+    """A name that LIST may show; `info` None: only mailboxes below it exist."""
+
+    name: str
+    info: MailboxInfo | None
+    has_children: bool
+
+    @property
+    def is_subscribed(self) -> bool:
+        return self.info is not None and self.info.is_subscribed
+
+    @property
+    def special_use(self) -> str | None:
+        return None if self.info is None else self.info.special_use
+
+
+async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
+    """LIST with its extensions, and LSUB."""
+    kind = b"LSUB" if command.is_lsub else b"LIST"
+    done = ok(tag, f"{kind.decode('ascii').capitalize()} completed")
+    if command.patterns == ("",) and not command.is_extended:
+        # RFC 3501 §6.3.8: the empty name asks for the delimiter.
+        return listed(kind, ("\\Noselect",), "") + done
+    infos = await session.services.store.list(session.account.id)
+    limit = session.services.settings().limits.max_message_bytes
+    known = _hierarchy(infos)
+    for named in _ordered(known):
+        if not _is_wanted(named, command):
+            continue
+        has_hit_below = command.recursive_match and _has_subscribed_child(named, known)
+        if not (_is_selected(named, command) or has_hit_below or _is_lsub_parent(named, command)):
+            continue
+        attributes = _attributes(named, command)
+        session.send(listed(kind, attributes, named.name, childinfo=has_hit_below))
+        if command.return_status and named.info is not None:
+            session.send(status(named.info, command.return_status, limit))
+    return done
+
+
+def _hierarchy(infos: list[MailboxInfo]) -> dict[str, _Named]:
+    """Return all names, those included that exist only as parents."""
+    by_name = {info.name: info for info in infos}
+    parents = {parent for name in by_name for parent in _parents(name)}
+    return {
+        name: _Named(name, by_name.get(name), name in parents) for name in by_name.keys() | parents
+    }
+
+
+def _parents(name: str) -> Iterator[str]:
+    while DELIMITER in name:
+        name = name.rpartition(DELIMITER)[0]
+        yield name
+
+
+def _ordered(known: Mapping[str, _Named]) -> list[_Named]:
+    return sorted(known.values(), key=lambda named: (named.name != INBOX, named.name))
+
+
+def _is_wanted(named: _Named, command: List) -> bool:
+    return any(matches(command.reference + pattern, named.name) for pattern in command.patterns)
+
+
+def _is_selected(named: _Named, command: List) -> bool:
+    if (command.select_subscribed or command.is_lsub) and not named.is_subscribed:
+        return False
+    return not command.select_special_use or named.special_use is not None
+
+
+def _has_subscribed_child(named: _Named, known: Mapping[str, _Named]) -> bool:
+    below = named.name + DELIMITER
+    return any(other.is_subscribed and other.name.startswith(below) for other in known.values())
+
+
+def _is_lsub_parent(named: _Named, command: List) -> bool:
+    # RFC 3501 §6.3.9: `LSUB "" %` shows foo when only foo/bar is subscribed.
+    return (
+        command.is_lsub
+        and named.has_children
+        and any(pattern.endswith("%") for pattern in command.patterns)
+    )
+
+
+def _attributes(named: _Named, command: List) -> list[str]:
+    attributes = []
+    if named.info is None or (command.is_lsub and not named.is_subscribed):
+        attributes.append("\\Noselect")
+        if command.is_extended:
+            attributes.append("\\NonExistent")
+    attributes.append("\\HasChildren" if named.has_children else "\\HasNoChildren")
+    if named.is_subscribed and (command.return_subscribed or command.select_subscribed):
+        attributes.append("\\Subscribed")
+    if named.special_use is not None and not command.is_lsub:
+        attributes.append(named.special_use)
+    return attributes

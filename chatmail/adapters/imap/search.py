@@ -1,0 +1,155 @@
+"""SEARCH: entries are judged in memory, content is read only where that leaves the question open.
+
+Source:  RFC 3501 §6.4.4, RFC 4731, RFC 7162 §3.1.5; spec mail 4.4.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import trio
+
+from chatmail.adapters.imap.replies import BAD_NUMBER
+from chatmail.adapters.imap.session import Session
+from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.model.mailbox import MailboxEntry
+from chatmail.domain.wire.imap.commands import (
+    Search,
+    SearchAnd,
+    SearchKey,
+    SearchNot,
+    SearchOr,
+    SearchSet,
+)
+from chatmail.domain.wire.imap.responses import bad, esearch, ok, search
+from chatmail.domain.wire.imap.search import Searcher, extended_result, uses_modseq
+from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
+from chatmail.domain.wire.imap.sequence import exceeds, format_set
+
+CHUNK_OCTETS: Final = 64 * 1024
+MAX_READ_OCTETS: Final = 256 * 1024 * 1024
+"""Content one search may look into; behind it messages count as not matching."""
+TURN: Final = 500
+
+
+@attrs.define
+class _Reading:
+    """What a search reads, and how much it still may."""
+
+    depth: Content
+    octets_left: int = MAX_READ_OCTETS
+
+
+async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
+    """SEARCH, UID SEARCH."""
+    if command.options is not None and "SAVE" in command.options:
+        return bad(tag, "SAVE is not supported")
+    view = session.selected.view
+    if _names_too_high(command.key, max(view.count, 1)):
+        return BAD_NUMBER.to(tag)
+    with_modseq = uses_modseq(command.key)
+    session.has_condstore = session.has_condstore or with_modseq
+    found = await _find(session, command.key)
+    numbers = [int(entry.uid) if command.by_uid else view.sequence_of(entry.uid) for entry in found]
+    modseqs = [int(entry.modseq) for entry in found] if with_modseq else None
+    if command.options is None:
+        highest = max(modseqs) if modseqs else None
+        session.send(search(numbers, highest))
+    else:
+        items = _items(command.options, numbers, modseqs)
+        session.send(esearch(tag, by_uid=command.by_uid, items=items))
+    return ok(tag, "Search completed")
+
+
+def _items(
+    options: tuple[str, ...], numbers: list[int], modseqs: list[int] | None
+) -> list[tuple[str, bytes]]:
+    result = extended_result(options, numbers, modseqs)
+    items = []
+    if result.minimum is not None:
+        items.append(("MIN", b"%d" % result.minimum))
+    if result.maximum is not None:
+        items.append(("MAX", b"%d" % result.maximum))
+    if result.all is not None:
+        items.append(("ALL", format_set(result.all)))
+    if result.count is not None:
+        items.append(("COUNT", b"%d" % result.count))
+    if result.modseq is not None:
+        items.append(("MODSEQ", b"%d" % result.modseq))
+    return items
+
+
+async def _find(session: Session, key: SearchKey) -> list[MailboxEntry]:
+    selection = session.selected
+    view, mailbox = selection.view, selection.mailbox
+    now_s = int(session.services.clock.now_s())
+    searcher = Searcher(key, view.uids, view.count, now_s=now_s)
+    reading = _Reading(needs_content(key))
+    found = []
+    looked = 0
+    for start, stop in searcher.candidates():
+        for position in range(start, stop):
+            looked += 1
+            if looked % TURN == 0:
+                await trio.lowlevel.checkpoint()
+            entry = mailbox.entry(view.uids[position])
+            if entry is None:
+                continue
+            judgement = searcher.judge(entry)
+            if judgement is None:
+                judgement = await _look_into(session, searcher, key, entry, reading)
+            if judgement:
+                found.append(entry)
+    return found
+
+
+async def _look_into(
+    session: Session,
+    searcher: Searcher,
+    key: SearchKey,
+    entry: MailboxEntry,
+    reading: _Reading,
+) -> bool:
+    probe = ContentProbe(key)
+    wanted = entry.size if reading.depth is Content.WHOLE else entry.header_size
+    if wanted > reading.octets_left:
+        return False
+    reading.octets_left -= wanted
+    try:
+        await _feed(session, probe, entry, reading.depth)
+    except TransientFailure:
+        if session.selected.mailbox.entry(entry.uid) is None:
+            return False  # expunged while we looked
+        raise
+    return bool(searcher.judge(entry, probe))
+
+
+async def _feed(session: Session, probe: ContentProbe, entry: MailboxEntry, depth: Content) -> None:
+    store = session.services.store
+    probe.header(await store.read(entry, 0, entry.header_size))
+    if depth is not Content.WHOLE:
+        return
+    offset = entry.header_size
+    while offset < entry.size and not probe.is_settled:
+        chunk = await store.read(entry, offset, CHUNK_OCTETS)
+        if not chunk:
+            return
+        offset += len(chunk)
+        probe.body(chunk)
+        await trio.lowlevel.checkpoint()
+
+
+def _names_too_high(key: SearchKey, count: int) -> bool:
+    """Say whether a message number in the key names no message (RFC 3501 §9)."""
+    match key:
+        case SearchSet(messages, by_uid):
+            return not by_uid and exceeds(messages, count)
+        case SearchAnd(keys):
+            return any(_names_too_high(inner, count) for inner in keys)
+        case SearchOr(first, second):
+            return _names_too_high(first, count) or _names_too_high(second, count)
+        case SearchNot(inner):
+            return _names_too_high(inner, count)
+        case _:
+            return False

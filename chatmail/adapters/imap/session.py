@@ -1,0 +1,345 @@
+"""One IMAP connection: its buffers, its selected mailbox, its waits.
+
+Memory: everything here is small and slotted, because most sessions only wait (spec mail 4.4 IDLE:
+at most 20 KiB each). Nothing is queued for a session; what it has to be told is computed from the
+store when it may be told (spec mail 1.7).
+
+Cancellation: one scope encloses the connection. Its deadline is set for each wait for input and
+lifted afterwards, so a timeout or a drain never cuts a command in half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
+
+import trio
+
+from chatmail.adapters.imap.replies import BYE_INACTIVE, BYE_RESTARTING, BYE_SESSION_CLOSED
+from chatmail.adapters.imap.services import ByteStream, ImapServices
+from chatmail.adapters.net.errors import PeerGone
+from chatmail.domain.formats.mime_structure import Part
+from chatmail.domain.model.account import Account
+from chatmail.domain.model.mailbox import Uid
+from chatmail.domain.ports.hints import MailboxHints
+from chatmail.domain.ports.mailstore import OpenMailbox
+from chatmail.domain.wire.imap.commands import SequenceSet
+from chatmail.domain.wire.imap.events import NEED_DATA, Event
+from chatmail.domain.wire.imap.sequence import exceeds, resolve
+from chatmail.domain.wire.imap.server import ServerMachine
+from chatmail.domain.wire.imap.view import Permit, SelectedView
+
+FLUSH_OCTETS: Final = 64 * 1024
+FIRST_COMMAND_S: Final = 60.0
+LOGIN_S: Final = 180.0
+INACTIVITY_S: Final = 1800.0
+TRANSFER_S: Final = 120.0
+"""Longest pause inside a message that is being appended."""
+EVENTS_PER_TURN: Final = 32
+"""Pipelined commands executed before other connections get a turn."""
+
+
+class Farewell(Exception):
+    """The connection ends after `octets`. Raised by handlers, caught by the server loop."""
+
+    def __init__(self, octets: bytes = b"") -> None:
+        super().__init__("connection ends")
+        self.octets = octets
+
+
+class Selection:
+    """The selected mailbox of a session."""
+
+    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "view")
+
+    def __init__(
+        self,
+        mailbox: OpenMailbox,
+        view: SelectedView,
+        *,
+        is_read_only: bool,
+    ) -> None:
+        self.mailbox = mailbox
+        self.view = view
+        self.is_read_only = is_read_only
+        self.is_dirty = False
+        self._subscription: AbstractContextManager[None] | None = None
+
+    def listen(self, hints: MailboxHints, wake: Callable[[], None]) -> None:
+        """Have `wake` called at each change until `close`."""
+        self._subscription = hints.subscribe(self.mailbox.id, wake)
+        self._subscription.__enter__()
+
+    def close(self) -> None:
+        """Stop listening and let the store forget the mailbox."""
+        if self._subscription is not None:
+            self._subscription.__exit__(None, None, None)
+        self.mailbox.close()
+
+
+class Session:
+    """State and plumbing that the handlers share."""
+
+    __slots__ = (
+        "_events",
+        "_farewell",
+        "_idle_scope",
+        "_out",
+        "_out_octets",
+        "account_or_none",
+        "failures",
+        "has_condstore",
+        "is_in_literal",
+        "is_waiting",
+        "machine",
+        "scope",
+        "selection",
+        "services",
+        "started_s",
+        "stream",
+        "ticket",
+        "token",
+        "tree",
+    )
+
+    def __init__(self, stream: ByteStream, services: ImapServices, scope: trio.CancelScope) -> None:
+        self.stream = stream
+        self.services = services
+        self.scope = scope
+        self.machine = ServerMachine(
+            tls_active=stream.is_tls,
+            max_append_bytes=services.settings().limits.max_message_bytes,
+        )
+        self.started_s = trio.current_time()
+        self.account_or_none: Account | None = None
+        self.ticket: object = None
+        self.failures = 0
+        self.token: str | None = None
+        self.has_condstore = False
+        self.selection: Selection | None = None
+        self.tree: tuple[object, Part] | None = None
+        self.is_in_literal = False
+        self._out: list[bytes] = []
+        self._out_octets = 0
+        self._events = 0
+        self.is_waiting = False
+        self._idle_scope: trio.CancelScope | None = None
+        self._farewell: bytes | None = None
+
+    @property
+    def account(self) -> Account:
+        """Who is logged in. The machine lets no command through that needs this before login."""
+        assert self.account_or_none is not None  # noqa: S101  the machine's state guarantees it
+        return self.account_or_none
+
+    @property
+    def selected(self) -> Selection:
+        """The selected mailbox. The machine lets no command through that needs it otherwise."""
+        assert self.selection is not None  # noqa: S101  the machine's state guarantees it
+        return self.selection
+
+    # --- output ------------------------------------------------------------------------------
+
+    def send(self, octets: bytes) -> None:
+        """Queue octets for the next flush."""
+        if octets:
+            self._out.append(octets)
+            self._out_octets += len(octets)
+
+    async def flush(self) -> None:
+        """Write what is queued, in one write."""
+        if self._out:
+            await self.stream.send_all(self.take_output())
+
+    async def flush_if_large(self) -> None:
+        """Write and give way to others once 64 KiB are queued."""
+        if self._out_octets >= FLUSH_OCTETS:
+            await self.flush()
+            await trio.lowlevel.checkpoint()
+
+    @property
+    def queued_octets(self) -> int:
+        """How much is queued."""
+        return self._out_octets
+
+    def take_output(self) -> bytes:
+        """Return what is queued and queue nothing."""
+        out = self._out
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        self._out = []
+        self._out_octets = 0
+        return octets
+
+    # --- input -------------------------------------------------------------------------------
+
+    async def next_event(self, patience_s: float | None = None) -> Event:
+        """Return the next event of the client; writes what is queued before it waits.
+
+        Args:  patience_s: the longest pause of the client; None: what the session state allows.
+        Raises:  Farewell: a timeout, or the server is shutting down. PeerGone: end of input.
+        """
+        while True:
+            event = self.machine.next_event()
+            if event is not NEED_DATA:
+                await self._take_turns()
+                return event
+            deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
+            self.machine.receive_data(await self.receive(deadline))
+
+    async def _take_turns(self) -> None:
+        if self._farewell is not None:
+            raise Farewell(self._farewell)
+        self._events += 1
+        if self._events % EVENTS_PER_TURN == 0:
+            await self.flush_if_large()
+            await trio.lowlevel.checkpoint()
+
+    def _deadline(self) -> float:
+        if self.account_or_none is not None:
+            return trio.current_time() + INACTIVITY_S
+        if self._events == 0:
+            return self.started_s + FIRST_COMMAND_S
+        return self.started_s + LOGIN_S
+
+    async def receive(self, deadline: float) -> bytes:
+        """Flush, then wait for octets until `deadline` (Trio's clock)."""
+        await self.flush()
+        if self._farewell is not None:
+            raise Farewell(self._farewell)
+        self.scope.deadline = deadline
+        self.is_waiting = True
+        octets = await self.stream.receive_some()
+        return self._received(octets)
+
+    def _received(self, octets: bytes) -> bytes:
+        self.is_waiting = False
+        self.scope.deadline = math.inf
+        if self.scope.cancel_called:  # while the octets were on their way to this task
+            raise Farewell(self.farewell())
+        if not octets:
+            raise PeerGone("end of input")
+        return octets
+
+    async def receive_or_wake(self, deadline: float) -> bytes | None:
+        """Flush, then wait for octets, a hint or `deadline`; None for the latter two."""
+        await self.flush()
+        if self._farewell is not None:
+            raise Farewell(self._farewell)
+        selection = self.selection
+        octets = None
+        with trio.CancelScope(deadline=deadline) as idle_scope:
+            self._idle_scope = idle_scope
+            self.is_waiting = True
+            # Hints set the flag first and cancel then; one that came before counts as well.
+            if selection is not None and selection.is_dirty:
+                idle_scope.cancel()
+            octets = await self.stream.receive_some()
+        self._idle_scope = None
+        if octets is None:
+            self.is_waiting = False
+            return None
+        return self._received(octets)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep; a drain ends it."""
+        await self.flush()
+        self.is_waiting = True
+        await trio.sleep(seconds)
+        self.is_waiting = False
+
+    # --- wake-ups, called from the event loop --------------------------------------------------
+
+    def wake(self) -> None:
+        """The selected mailbox has changed."""
+        if self.selection is not None:
+            self.selection.is_dirty = True
+            if self._idle_scope is not None:
+                self._idle_scope.cancel()
+
+    def drain(self) -> None:
+        """The server is shutting down: say so as soon as no command is running."""
+        self._farewell = BYE_RESTARTING
+        if self.is_waiting:
+            self.scope.cancel()
+
+    def evict(self) -> None:
+        """The account was blocked or deleted: end now, even inside a command."""
+        self._farewell = BYE_SESSION_CLOSED
+        self.scope.cancel()
+
+    def farewell(self) -> bytes:
+        """Return what to say when a wait was cut short."""
+        return BYE_INACTIVE if self._farewell is None else self._farewell
+
+    # --- the selected mailbox ----------------------------------------------------------------
+
+    def select(self, selection: Selection) -> None:
+        """Enter a mailbox and listen to its changes."""
+        self.selection = selection
+        selection.listen(self.services.hints, self.wake)
+        self.machine.selected()
+
+    async def touch_daily(self) -> None:
+        """Note that the account is in use today: sessions may last for weeks (spec mail 2.7)."""
+        if self.account_or_none is not None:
+            self.account_or_none = await self.services.authenticate.touch_daily(
+                self.account_or_none
+            )
+
+    def deselect(self) -> None:
+        """Leave the selected mailbox, if there is one."""
+        if self.selection is not None:
+            self.selection.close()
+            self.selection = None
+            self.tree = None
+            self.machine.deselected()
+
+    def resolve(self, messages: SequenceSet, by_uid: bool) -> list[Uid] | None:
+        """Return the UIDs a set names in the view; None: a message number is too high."""
+        view = self.selected.view
+        # `1:*` in an empty mailbox is no mistake worth a BAD.
+        if not by_uid and exceeds(messages, max(view.count, 1)):
+            return None
+        return resolve(messages, view.uids, view.count, by_uid=by_uid)
+
+    async def tell_news(self, permit: Permit, *, with_uid: bool = False) -> None:
+        """Queue what has changed in the selected mailbox, as far as it may be told now."""
+        await self.tell_news_unless_flags(permit, with_uid=with_uid, holds_flags=False)
+
+    async def tell_news_unless_flags(
+        self, permit: Permit, *, with_uid: bool, holds_flags: bool
+    ) -> bool:
+        """Do what `tell_news` does, but hold back news that is nothing but flags.
+
+        Returns:  whether something was held back.
+        """
+        selection = self.selected
+        mailbox, view = selection.mailbox, selection.view
+        while True:
+            selection.is_dirty = False
+            changes = await mailbox.changes_since(view.modseq, view.uid_next)
+            if holds_flags and view.is_only_flags(changes):
+                return True
+            octets = view.update(
+                changes,
+                *mailbox.uids(),
+                permit,
+                with_uid=with_uid,
+                with_modseq=self.has_condstore,
+            )
+            if octets is not None:
+                break
+            await trio.lowlevel.checkpoint()  # the mailbox has moved on: look again
+        self.send(octets)
+        if view.modseq < changes.highest_modseq:
+            selection.is_dirty = True  # it may not be told now
+        return False
+
+    def leave(self) -> None:
+        """Give back everything that outlives the connection otherwise."""
+        self.deselect()
+        if self.ticket is not None:
+            self.services.sessions.leave(self.ticket)
+            self.ticket = None

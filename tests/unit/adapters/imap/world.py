@@ -1,0 +1,390 @@
+"""A small relay around the IMAP face: memory stores, memory streams, a client that reads lines."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+import trio.testing
+
+from chatmail.adapters.imap.server import serve_connection
+from chatmail.adapters.imap.services import ImapServices
+from chatmail.adapters.net.errors import PeerGone
+from chatmail.domain.model.account import Account, AccountId, Credentials
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.errors import MailboxGone, TransientFailure
+from chatmail.domain.model.mailbox import MailboxId, Uid
+from chatmail.domain.model.message import Body, Door
+from chatmail.domain.model.settings import IdentitySettings, SettingsSnapshot
+from chatmail.domain.model.verdict import RefusalReason, Refuse
+from chatmail.domain.ports.intake import Delivery, IntakeBatch
+from chatmail.domain.usecases.authenticate import LoginRefusal
+from chatmail.domain.usecases.change_mailbox import ChangeMailbox
+from chatmail.domain.usecases.service_metadata import ServiceMetadata
+from tests.unit.fakes.mailstore import (
+    MemoryDeviceTokens,
+    MemoryIntake,
+    MemoryMailStore,
+    MemoryState,
+)
+
+NOW_S = 1_767_225_600  # 2026-01-01T00:00:00Z
+ADDRESS = "ann@relay.test"
+PASSWORD = b"secret-password"
+MESSAGE = (
+    b"From: ann@relay.test\r\nTo: bob@relay.test\r\nSubject: [...]\r\n"
+    b"Message-ID: <m1@relay.test>\r\n"
+    b"Date: Thu, 01 Jan 2026 00:00:00 +0000\r\nChat-Version: 1.0\r\n\r\nhello\r\n"
+)
+SETTINGS = SettingsSnapshot(
+    identity=IdentitySettings(
+        mail_domain="relay.test",
+        local_domains=frozenset(("relay.test",)),
+        hostname="relay.test",
+    )
+)
+
+
+class FakeClock:
+    def now_s(self) -> float:
+        return float(NOW_S)
+
+    def monotonic_s(self) -> float:
+        return trio.current_time()
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def debug(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+
+    info = warning = debug
+
+
+class FakeSessions:
+    def __init__(self) -> None:
+        self.closers: dict[int, Callable[[], None]] = {}
+        self._next = 0
+
+    def admit(self, account: AccountId, face: str, limit: int, close: Callable[[], None]) -> object:
+        if len(self.closers) >= limit:
+            return None
+        self._next += 1
+        self.closers[self._next] = close
+        return self._next
+
+    def leave(self, ticket: object) -> None:
+        self.closers.pop(ticket, None)  # type: ignore[call-overload]
+
+    def close_all(self, account: AccountId) -> None:
+        for close in list(self.closers.values()):
+            close()
+
+
+class FakeDrain:
+    def __init__(self) -> None:
+        self._is_set = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    @contextmanager
+    def subscribe(self, callback: Callable[[], None]) -> Iterator[None]:
+        self._callbacks.append(callback)
+        try:
+            yield
+        finally:
+            self._callbacks.remove(callback)
+
+    def start(self) -> None:
+        self._is_set = True
+        for callback in list(self._callbacks):
+            callback()
+
+
+class FakeAuthenticate:
+    """Knows accounts by login and password; `refusal` answers everything else."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[tuple[str, bytes], Account] = {}
+        self.refusal = LoginRefusal(RefusalReason.BAD_CREDENTIALS, 2.0)
+        self.seen: list[Credentials] = []
+
+    async def __call__(self, credentials: Credentials, source: str) -> Account | LoginRefusal:
+        await trio.lowlevel.checkpoint()
+        self.seen.append(credentials)
+        return self.accounts.get((credentials.login, credentials.password), self.refusal)
+
+    async def touch_daily(self, account: Account) -> Account:
+        return account
+
+
+class FakeCollector:
+    def __init__(self, max_bytes: int) -> None:
+        self.octets = b""
+        self.max_bytes = max_bytes
+        self.breaks = False
+
+    @property
+    def size(self) -> int:
+        return len(self.octets)
+
+    async def feed(self, chunk: bytes) -> None:
+        assert len(chunk) <= 64 * 1024
+        if self.breaks:
+            raise TransientFailure("disk is full")
+        self.octets += chunk
+
+
+class FakeAppend:
+    """Collects and stores without a gate; content with `PLAINTEXT` is refused."""
+
+    def __init__(self, state: MemoryState, intake: MemoryIntake) -> None:
+        self._state = state
+        self._intake = intake
+        self.breaks_feed = False
+
+    @asynccontextmanager
+    async def collect(self, door: Door, max_bytes: int) -> AsyncIterator[FakeCollector]:
+        assert door is Door.APPEND
+        collector = FakeCollector(max_bytes)
+        collector.breaks = self.breaks_feed
+        yield collector
+
+    async def __call__(self, account, mailbox, flags, internal_date_s, message):
+        if b"PLAINTEXT" in message.octets:
+            return Refuse(RefusalReason.ENCRYPTION_NEEDED)
+        if message.size > message.max_bytes:
+            return Refuse(RefusalReason.TOO_BIG)
+        header, _, rest = message.octets.partition(b"\r\n\r\n")
+        body = Body(header + b"\r\n\r\n", (rest,), len(rest))
+        (receipt,) = await self._intake.commit(
+            IntakeBatch(
+                body=body,
+                internal_date_s=internal_date_s,
+                deliveries=(Delivery(mailbox.id, flags),),
+            )
+        )
+        if receipt is None:
+            raise MailboxGone
+        return receipt
+
+
+class MemoryStream:
+    """The face's end of a memory stream pair, with the surface of `adapters.net`."""
+
+    def __init__(self, stream: trio.StapledStream, is_tls: bool) -> None:
+        self._stream = stream
+        self.is_tls = is_tls
+        self.peer_host = "192.0.2.1"
+        self._inflater = None
+        self._deflater = None
+        self._may_send = True
+        self.writes: list[bytes] = []
+
+    async def receive_some(self) -> bytes:
+        octets = bytes(await self._stream.receive_some(65536))
+        if self._inflater is None or not octets:
+            return octets
+        self._may_send = True
+        return self._inflater.decompress(octets)
+
+    async def send_all(self, data: bytes) -> None:
+        self.writes.append(bytes(data))
+        if self._deflater is not None:
+            assert self._may_send, "compressed octet before the client's first"
+            data = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise PeerGone("gone") from None
+
+    async def start_tls(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.is_tls = True
+
+    def start_deflate(self) -> None:
+        self._inflater = zlib.decompressobj(-15)
+        self._deflater = zlib.compressobj(3, zlib.DEFLATED, -13)
+        self._may_send = False
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+_LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
+
+
+class Client:
+    """Reads whole response lines (literals included) and remembers nothing else."""
+
+    def __init__(self, stream: trio.StapledStream, server: MemoryStream) -> None:
+        self._stream = stream
+        self.server = server
+        self._buffer = b""
+        self._tag = 0
+        self._inflater = None
+        self._deflater = None
+
+    def start_deflate(self) -> None:
+        assert not self._buffer
+        self._inflater = zlib.decompressobj(-15)
+        self._deflater = zlib.compressobj(3, zlib.DEFLATED, -15)
+
+    async def send(self, octets: bytes) -> None:
+        if self._deflater is not None:
+            octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        await self._stream.send_all(octets)
+
+    async def _more(self) -> bool:
+        octets = bytes(await self._stream.receive_some(65536))
+        if not octets:
+            return False
+        self._buffer += octets if self._inflater is None else self._inflater.decompress(octets)
+        return True
+
+    async def line(self) -> bytes:
+        """Return the next response with its literals, without the final CRLF; b"" at the end."""
+        at = 0
+        while True:
+            end = self._buffer.find(b"\r\n", at) + 2
+            if end == 1:
+                if not await self._more():
+                    assert not self._buffer, f"torn line {self._buffer!r}"
+                    return b""
+                continue
+            literal = _LITERAL.search(self._buffer, at, end)
+            if literal is None:
+                line, self._buffer = self._buffer[: end - 2], self._buffer[end:]
+                return line
+            at = end + int(literal[1])
+            while len(self._buffer) < at:
+                if not await self._more():
+                    raise EOFError("torn literal")
+
+    async def until(self, tag: bytes) -> list[bytes]:
+        """Return lines up to the tagged one, which is the last."""
+        lines = []
+        while True:
+            line = await self.line()
+            lines.append(line)
+            if line.startswith(tag + b" ") or not line:
+                return lines
+
+    async def cmd(self, command: bytes) -> list[bytes]:
+        """Send one command; return the responses, the tagged one (without tag) last."""
+        self._tag += 1
+        tag = b"A%04d" % self._tag
+        await self.send(tag + b" " + command + b"\r\n")
+        lines = await self.until(tag)
+        lines[-1] = lines[-1].removeprefix(tag + b" ")
+        return lines
+
+    async def ok(self, command: bytes) -> list[bytes]:
+        """Send a command that has to succeed; return its untagged responses."""
+        *lines, last = await self.cmd(command)
+        assert last.startswith(b"OK"), last
+        return lines
+
+    async def login(self) -> None:
+        await self.line()
+        await self.ok(b'LOGIN "ann@relay.test" "secret-password"')
+
+    async def select(self, name: bytes = b"INBOX") -> list[bytes]:
+        return await self.ok(b'SELECT "%b"' % name)
+
+    async def quiet(self) -> bool:
+        """Say whether the server has sent nothing and sends nothing now."""
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0):
+            await self._more()
+        return not self._buffer
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+
+class World:
+    """Everything around the face."""
+
+    def __init__(self, settings: SettingsSnapshot = SETTINGS) -> None:
+        self.settings = settings
+        self.state = MemoryState()
+        self.store = MemoryMailStore(self.state)
+        self.intake = MemoryIntake(self.state)
+        self.tokens = MemoryDeviceTokens()
+        self.sessions = FakeSessions()
+        self.drain = FakeDrain()
+        self.log = FakeLog()
+        self.authenticate = FakeAuthenticate()
+        self.append = FakeAppend(self.state, self.intake)
+        self.clock = FakeClock()
+        self.inbox = self.state.add_account(AccountId(1))
+        self.account = Account(
+            id=AccountId(1), address=EmailAddress.parse(ADDRESS), inbox=self.inbox, secret="x"
+        )
+        self.authenticate.accounts[ADDRESS, PASSWORD] = self.account
+        self.metadata = ServiceMetadata(
+            tokens=self.tokens, settings=lambda: self.settings, clock=self.clock
+        )
+
+    def services(self) -> ImapServices:
+        return ImapServices(
+            authenticate=self.authenticate,
+            store=self.store,
+            append=self.append,
+            collect=self.append.collect,
+            change_mailbox=ChangeMailbox(self.store, lambda: self.settings, self.clock),
+            metadata=self.metadata,
+            hints=self.state.hints,
+            sessions=self.sessions,
+            settings=lambda: self.settings,
+            clock=self.clock,
+            drain=self.drain,
+            log=self.log,
+        )
+
+    def deliver(
+        self, message: bytes = MESSAGE, *flags: str, mailbox: MailboxId | None = None
+    ) -> Uid:
+        """Commit one message; returns its UID."""
+        header, gap, rest = message.partition(b"\r\n\r\n")
+        (receipt,) = self.intake.commit_now(
+            IntakeBatch(
+                body=Body(header + gap, (rest,), len(rest)),
+                internal_date_s=NOW_S,
+                deliveries=(Delivery(mailbox or self.inbox, frozenset(flags)),),
+            )
+        )
+        assert receipt is not None
+        return receipt.uid
+
+    @asynccontextmanager
+    async def connect(self, *, is_tls: bool = True) -> AsyncIterator[Client]:
+        """Serve one connection while the context is open."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        stream = MemoryStream(theirs, is_tls)
+
+        async def serve() -> None:
+            await serve_connection(stream, self.services())
+            await stream.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            client = Client(ours, stream)
+            yield client
+            await client.close()
+
+    @asynccontextmanager
+    async def session(self, mailbox: bytes = b"INBOX") -> AsyncIterator[Client]:
+        """A session that is logged in and has a mailbox selected."""
+        async with self.connect() as client:
+            await client.login()
+            await client.select(mailbox)
+            yield client
