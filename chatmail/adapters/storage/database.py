@@ -68,7 +68,7 @@ class Prepared:
     (7 µs against 2 µs a row), so hot statements go past it.
     """
 
-    __slots__ = ("_connection", "_sql")
+    __slots__ = ("_connection", "_driver", "_sql")
 
     def __init__(
         self, connection: Connection, statement: Executable, names: Sequence[str] = ()
@@ -83,6 +83,7 @@ class Prepared:
             raise ValueError(f"parameters are {order}, not {list(names)}")
         self._sql = compiled.string
         self._connection = connection
+        self._driver = cast(sqlite3.Connection, connection.connection.driver_connection)
 
     def run(self, *values: object) -> CursorResult[Any]:
         """Execute once."""
@@ -91,7 +92,7 @@ class Prepared:
     def run_many(self, rows: list[tuple[Any, ...]]) -> None:
         """Execute once per row; no row, no call."""
         if rows:
-            self._connection.exec_driver_sql(self._sql, rows)
+            self._driver.executemany(self._sql, rows)
 
     def all(self, *values: object) -> Sequence[Any]:
         """Return all rows of a query."""
@@ -110,6 +111,7 @@ class SqliteDatabase:
         self._engines: list[Engine] = []
         self.writer: Connection
         self.reader: Connection
+        self._driver: sqlite3.Connection
 
     def open(self) -> None:
         """Create or open the file, replay its log, bring the tables up to date.
@@ -120,10 +122,11 @@ class SqliteDatabase:
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with translated():
             self.writer = self._connect(_WRITER_PRAGMAS)
+            self._driver = cast(sqlite3.Connection, self.writer.connection.driver_connection)
             self.begin()
             try:
                 migrate(self.writer, _WORDS)
-            except (DBAPIError, UnsupportedDatabase):
+            except (DBAPIError, sqlite3.Error, UnsupportedDatabase):
                 self.rollback()
                 raise
             self.commit()
@@ -137,21 +140,21 @@ class SqliteDatabase:
 
     def begin(self) -> None:
         """Begin a transaction that may write."""
-        self.writer.exec_driver_sql("BEGIN IMMEDIATE")
+        # Past SQLAlchemy, like COMMIT: 60 µs less per batch, and nothing of it is used here.
+        self._driver.execute("BEGIN IMMEDIATE")
 
     def begin_reading(self) -> None:
         """Begin a transaction of the writer connection that only reads: no lock, no sync."""
-        self.writer.exec_driver_sql("BEGIN DEFERRED")
+        self._driver.execute("BEGIN DEFERRED")
 
     def commit(self) -> None:
         """Make the transaction durable."""
-        self.writer.exec_driver_sql("COMMIT")
+        self._driver.execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo the transaction; SQLite may have done so itself, after a full disk."""
-        driver = cast(sqlite3.Connection, self.writer.connection.driver_connection)
-        if driver.in_transaction:
-            self.writer.exec_driver_sql("ROLLBACK")
+        if self._driver.in_transaction:
+            self._driver.execute("ROLLBACK")
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -199,14 +202,16 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        raise _fault(error.orig) from error
+    except sqlite3.Error as error:
         raise _fault(error) from error
     except (OverflowError, UnicodeError) as error:
         # The driver refuses integers beyond 64 bits and lone surrogates by itself.
         raise JobRefused("a value cannot be stored") from error
 
 
-def _fault(error: DBAPIError) -> StorageFault:
-    code = getattr(error.orig, "sqlite_errorcode", None)
+def _fault(error: BaseException | None) -> StorageFault:
+    code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         # Raised by the driver before SQLite saw it: a statement or a value of ours is wrong.
         return JobRefused("the driver refused a statement")
