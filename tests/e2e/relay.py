@@ -58,6 +58,7 @@ class Relay:
     ports: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     _listener: threading.Thread | None = None
+    _was_told: bool = False
 
     @property
     def domain(self) -> str:
@@ -76,6 +77,7 @@ class Relay:
 
     def start(self) -> Relay:
         self.write_config()
+        self._was_told = False
         self.process = subprocess.Popen(
             [*COMMAND, "serve", "--config", str(self.config)],
             cwd=self.folder,
@@ -122,12 +124,19 @@ class Relay:
         self.process.wait(10)
         self._close_pipes()
 
+    def tell_to_stop(self) -> None:
+        """SIGTERM, once: a second one would end the process at once."""
+        assert self.process is not None
+        self._was_told = True
+        self.process.send_signal(signal.SIGTERM)
+
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM unless it was told; returns the exit code."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            if not self._was_told:
+                self.tell_to_stop()
             try:
                 self.process.wait(25)
             except subprocess.TimeoutExpired:

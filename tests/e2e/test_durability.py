@@ -37,15 +37,18 @@ def _send_until_down(
 ) -> None:
     try:
         client = wire.smtp(relay, *sender)
+    except (OSError, smtplib.SMTPException):
+        return  # killed before it answered
+    try:
         while True:
-            # Every third message is large enough to take the way over a spool file.
+            # Every ninth message is large enough to take the way over a spool file.
             size = 400_000 if len(ledger.attempted) % 9 == 8 else 2_000
             message_id, octets = wire.encrypted(sender[0], size)
             ledger.attempted.add(message_id)
             client.sendmail(sender[0], recipients, octets)
             ledger.acknowledged.add(message_id)
     except (OSError, smtplib.SMTPException):
-        return  # the relay was killed under us
+        client.close()  # the relay was killed under us
 
 
 def _stored(relay: Relay, account: tuple[str, str]) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import re
 import signal
@@ -77,7 +78,7 @@ def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
     assert ports["submissions"] == base + 465
     assert ports["https"] == base + 443
     welcome = "".join(said)
-    assert f"https://127.0.0.1:{base + 443}" in welcome
+    assert f"http://127.0.0.1:{base + 80}/" in welcome
     assert "dclogin:" in welcome
     assert "Delta Chat" in welcome
     taken = run("serve", "--demo", "--port-base", str(base), "--state-dir", "other", cwd=tmp_path)
@@ -95,55 +96,54 @@ def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
 
 def test_sigterm_tells_sessions_and_exits_zero(relay: Relay) -> None:
     account = relay.credentials()
-    reader = wire.imap(relay, *account)
-    reader.select("INBOX")
-    reader.send(b"A1 IDLE\r\n")
-    assert reader.readline().startswith(b"+ ")
-    sender = wire.smtp(relay, *account)
-    started = time.monotonic()
-    assert relay.process is not None
-    relay.process.send_signal(signal.SIGTERM)
-    assert reader.readline() == b"* BYE [UNAVAILABLE] Server restarting\r\n"
-    assert sender.getreply()[0] == 421
-    assert relay.stop() == 0
-    assert time.monotonic() - started < 20
+    reader, sender = wire.imap(relay, *account), wire.smtp(relay, *account)
+    with contextlib.closing(reader.socket()), contextlib.closing(sender):
+        reader.select("INBOX")
+        reader.send(b"A1 IDLE\r\n")
+        assert reader.readline().startswith(b"+ ")
+        started = time.monotonic()
+        relay.tell_to_stop()
+        assert reader.readline() == b"* BYE [UNAVAILABLE] Server restarting\r\n"
+        assert sender.getreply()[0] == 421
+        assert relay.stop() == 0
+        assert time.monotonic() - started < 20
 
 
 def test_accounts_and_mail_outlive_a_restart(relay: Relay) -> None:
     alice, bob = relay.credentials(), relay.credentials()
     wire.imap(relay, *bob).logout()
-    sender = wire.smtp(relay, *alice)
-    sender.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
+    with wire.smtp(relay, *alice) as sender:
+        sender.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
     relay.restart()
-    reader = wire.imap(relay, *bob)
-    assert reader.select("INBOX")[1] == [b"1"]
+    with wire.imap(relay, *bob) as reader:
+        assert reader.select("INBOX")[1] == [b"1"]
     relay.restart()
     with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
         wire.imap(relay, bob[0], "a wrong password")
 
 
 def test_sighup_changes_settings_and_keeps_connections(relay: Relay) -> None:
-    reader = wire.imap(relay, *relay.credentials())
-    assert relay.process is not None
-    relay.registration = "jit = false"
-    relay.write_config()
-    relay.process.send_signal(signal.SIGHUP)
+    with wire.imap(relay, *relay.credentials()) as reader:
+        assert relay.process is not None
+        relay.registration = "jit = false"
+        relay.write_config()
+        relay.process.send_signal(signal.SIGHUP)
 
-    def closed() -> bool:
-        try:
-            wire.imap(relay, *relay.credentials()).logout()
-        except imaplib.IMAP4.error:
-            return True
-        return False
+        def closed() -> bool:
+            try:
+                wire.imap(relay, *relay.credentials()).logout()
+            except imaplib.IMAP4.error:
+                return True
+            return False
 
-    wait_until("registration is closed", closed)
-    assert reader.noop()[0] == "OK"
-    relay.config.write_text("[server\n")
-    relay.process.send_signal(signal.SIGHUP)
-    wait_until(
-        "the broken file was reported", lambda: any("chatmail.toml" in e for e in relay.errors)
-    )
-    assert reader.noop()[0] == "OK"
+        wait_until("registration is closed", closed)
+        assert reader.noop()[0] == "OK"
+        relay.config.write_text("[server\n")
+        relay.process.send_signal(signal.SIGHUP)
+        wait_until(
+            "the broken file was reported", lambda: any("chatmail.toml" in e for e in relay.errors)
+        )
+        assert reader.noop()[0] == "OK"
 
 
 def test_health_answers_on_loopback_http(relay: Relay) -> None:
@@ -172,9 +172,9 @@ def test_service_manager_hears_ready_and_stopping(tmp_path: Path) -> None:
 def test_nothing_private_reaches_the_log(relay: Relay) -> None:
     alice, bob = relay.credentials(), relay.credentials()
     wire.imap(relay, *bob).logout()
-    sender = wire.smtp(relay, *alice)
     message_id, octets = wire.encrypted(alice[0])
-    sender.sendmail(alice[0], [bob[0]], octets)
+    with wire.smtp(relay, *alice) as sender:
+        sender.sendmail(alice[0], [bob[0]], octets)
     with pytest.raises(imaplib.IMAP4.error):
         wire.imap(relay, alice[0], "canary-password")
     relay.stop()

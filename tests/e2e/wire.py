@@ -22,7 +22,11 @@ def tls() -> ssl.SSLContext:
 def imap(relay: Relay, address: str, password: str) -> imaplib.IMAP4_SSL:
     """A logged-in IMAP connection."""
     client = imaplib.IMAP4_SSL("127.0.0.1", relay.ports["imaps"], ssl_context=tls(), timeout=30)
-    client.login(address, password)
+    try:
+        client.login(address, password)
+    except imaplib.IMAP4.error:
+        client.shutdown()
+        raise
     return client
 
 
