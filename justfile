@@ -1,9 +1,23 @@
 # The developer's commands; `just` alone lists them.
 
-python := env_var_or_default("PYTHON", "python3")
+python := if path_exists(".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
+packages := "chromium isync zbar-tools"
 
 _list:
     @just --list
+
+# System packages that the end-to-end tests use (Debian; skips what is there).
+setup:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    missing=()
+    for package in {{packages}}; do
+      dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && exit 0
+    as_root=""; [ "$(id -u)" -eq 0 ] || as_root="sudo"
+    $as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 
 # Format the code.
 fmt:
@@ -15,15 +29,23 @@ lint:
     {{python}} -m ruff format --check chatmail tests bench
     {{python}} -m ruff check --output-format concise chatmail tests bench
     {{python}} -m mypy
-    lint-imports
+    {{python}} -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
-# Unit tests: memory ports, no sockets beyond loopback, seconds.
+# Unit tests: memory ports and loopback, random order, seconds.
 unit *ARGS:
     {{python}} -m pytest tests/unit --random-order {{ARGS}}
 
-# End-to-end tests: the installed program, real clients.
+# End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:
-    {{python}} -m pytest tests/e2e {{ARGS}}
+    {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
+
+# A demo relay on loopback from this checkout.
+run *ARGS:
+    {{python}} -m chatmail serve --demo {{ARGS}}
+
+# Micro-benchmarks of parser, gate, store and streams; they print, they do not judge.
+bench:
+    for script in bench/*.py; do echo "== $script"; {{python}} "$script"; done
 
 # All that has to hold: what CI runs.
 check: lint unit e2e

@@ -139,8 +139,8 @@ def port_holder(port: int) -> str | None:
         return None
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # not ours to look into, or gone meanwhile
-            for entry in os.scandir(process / "fd"):
-                if os.readlink(entry.path) in sockets:
+            for name in os.listdir(process / "fd"):
+                if os.readlink(process / "fd" / name) in sockets:
                     return f"{(process / 'comm').read_text().strip()}, pid {process.name}"
     return None
 

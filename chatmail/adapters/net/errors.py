@@ -6,7 +6,6 @@ stream errors. No text names a peer.
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 
 import trio
@@ -28,6 +27,3 @@ class CertificateError(PermanentFailure):
 
 TRANSPORT_ERRORS: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 """What a transport raises when its connection is over."""
-
-WANTS_READ: Final = (BlockingIOError, ssl.SSLWantReadError)
-"""A read that has to wait for the peer. Both are OSErrors: catch them before."""

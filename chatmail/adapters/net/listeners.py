@@ -31,6 +31,8 @@ COMPLAINT_EVERY_S: Final = 60.0
 
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+_OWN_CODE: Final = f"{os.sep}chatmail{os.sep}"
+
 Handler: TypeAlias = Callable[[Stream], Awaitable[None]]
 
 
@@ -288,9 +290,10 @@ def _place(failures: BaseExceptionGroup[Exception]) -> tuple[str, str]:
     failure: BaseException = failures
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
-    frames = traceback.extract_tb(failure.__traceback__)
-    own = [frame for frame in frames if "/chatmail/" in frame.filename] or list(frames)
-    if not own:
+    tracebacks = traceback.extract_tb(failure.__traceback__)
+    frames = [frame for frame in tracebacks if frame.name != _Door._guard.__name__]
+    if not frames:
         return type(failure).__name__, "unknown"
-    last = own[-1]
+    own = [frame for frame in frames if _OWN_CODE in frame.filename]
+    last = (own or frames)[-1]
     return type(failure).__name__, f"{os.path.basename(last.filename)}:{last.lineno} {last.name}"

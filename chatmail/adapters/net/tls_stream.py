@@ -107,7 +107,7 @@ class TlsStream(SocketStream):
             try:
                 self._tls.unwrap()
                 break
-            except ssl.SSLWantReadError:
-                break  # ours is out; the peer's is not waited for
             except ssl.SSLWantWriteError:
                 await trio.lowlevel.wait_writable(self.socket)
+            except ssl.SSLError:
+                break  # ours is out; the peer's, or data in its place, is not waited for

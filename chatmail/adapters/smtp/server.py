@@ -185,8 +185,9 @@ class _Session:
 
     async def _flush(self) -> None:
         if self._replies:
-            if self._scope.cancel_called:
-                # Replies that are due leave with the farewell, whole.
+            if trio.current_effective_deadline() <= trio.current_time():
+                # Cut short meanwhile: what is due leaves whole, with the farewell. Otherwise the
+                # 250 of a message that was stored could be lost in a broken write.
                 await trio.lowlevel.checkpoint()
             octets = b"".join(self._replies)
             self._replies.clear()

@@ -6,7 +6,6 @@ bound to the stored form it was verified against, so a changed hash makes it wor
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections import OrderedDict
@@ -99,4 +98,4 @@ class CachingHasher:
 
     def _digest(self, stored: str, password: bytes) -> bytes:
         # The stored form has no NUL, so the two parts cannot be shifted into one another.
-        return hmac.digest(self._key, stored.encode() + b"\0" + password, hashlib.sha256)
+        return hmac.digest(self._key, stored.encode() + b"\0" + password, "sha256")

@@ -8,7 +8,6 @@ everything else becomes a mark. Source:  spec policy 6, contract 4.
 from __future__ import annotations
 
 import enum
-import hashlib
 import hmac
 import ipaddress
 import re
@@ -54,12 +53,16 @@ class Pseudonyms:
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._key = entropy.octets(32)
+        self._day = -1
+        self._daily_key = b""
 
     def of(self, address: EmailAddress) -> str:
         """Return 8 hexadecimal digits."""
         day = int(self._clock.now_s()) // SECONDS_PER_DAY
-        daily_key = hmac.digest(self._key, b"%d" % day, hashlib.sha256)
-        return hmac.digest(daily_key, str(address).encode(), hashlib.sha256).hex()[:8]
+        if day != self._day:
+            self._day = day
+            self._daily_key = hmac.digest(self._key, b"%d" % day, "sha256")
+        return hmac.digest(self._daily_key, str(address).encode(), "sha256").hex()[:8]
 
 
 def is_plain_word(text: str) -> bool:

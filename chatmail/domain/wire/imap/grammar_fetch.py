@@ -145,7 +145,9 @@ def _parse_fields(lexer: Lexer) -> tuple[bytes, ...]:
     while not lexer.accept(b")"):
         lexer.space()
         fields.append(lexer.astring())
-    if len(fields) > MAX_FIELDS or not all(map(_FIELD_NAME.match, fields)):
+        if len(fields) > MAX_FIELDS:
+            raise SyntaxProblem(b"Too many header fields")
+    if not all(map(_FIELD_NAME.match, fields)):
         raise SyntaxProblem(b"Invalid header field name")
     return tuple(fields)
 

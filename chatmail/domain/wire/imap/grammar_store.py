@@ -36,20 +36,26 @@ def parse_flag(lexer: Lexer) -> str:
 def parse_flag_list(lexer: Lexer) -> tuple[str, ...]:
     """Consume a parenthesised list of flags; duplicates are dropped, keywords case-blind."""
     lexer.expect(b"(")
-    flags: dict[str, str] = {}
+    flags: list[str] = []
     lexer.accept_space()
     while not lexer.accept(b")"):
         _add_flag(lexer, flags)
         if not lexer.peek(b")"):
             lexer.space()
-    return tuple(flags.values())
+    return _unique(flags)
 
 
-def _add_flag(lexer: Lexer, flags: dict[str, str]) -> None:
-    flag = parse_flag(lexer)
-    flags.setdefault(flag.upper(), flag)
-    if len(flags) > MAX_FLAGS:
+def _add_flag(lexer: Lexer, flags: list[str]) -> None:
+    if len(flags) >= MAX_FLAGS:
         raise SyntaxProblem(b"Too many flags")
+    flags.append(parse_flag(lexer))
+
+
+def _unique(flags: list[str]) -> tuple[str, ...]:
+    first: dict[str, str] = {}
+    for flag in flags:
+        first.setdefault(flag.upper(), flag)
+    return tuple(first.values())
 
 
 def parse_store(lexer: Lexer, by_uid: bool) -> Store:
@@ -82,12 +88,12 @@ def _parse_store_flags(lexer: Lexer) -> tuple[str, ...]:
         flags = parse_flag_list(lexer)
         lexer.end()
         return flags
-    found: dict[str, str] = {}
+    found: list[str] = []
     _add_flag(lexer, found)
     while not lexer.at_end:
         lexer.space()
         _add_flag(lexer, found)
-    return tuple(found.values())
+    return _unique(found)
 
 
 def parse_append(lexer: Lexer, size: int, is_synchronising: bool) -> AppendBegin:

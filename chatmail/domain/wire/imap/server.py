@@ -55,24 +55,21 @@ from chatmail.domain.wire.imap.lexer import LITERAL_MARK, CommandRefused, Lexer,
 from chatmail.domain.wire.imap.states import (
     AFTER_LOGIN,
     BEFORE_LOGIN,
-    LOGINS,
     NO_TAG,
     Head,
     Limits,
+    literal_problem,
     problem_of,
     read_head,
     tag_of,
 )
 from chatmail.domain.wire.imap.states import State as State  # the shell needs machine and state
 
-MAX_LITERALS: Final = 256
 # A refused `{n+}` is read and dropped up to this much above the largest message.
 SWALLOW_MARGIN_BYTES: Final = 64 * 1024
 CONTINUE: Final = b"+ OK\r\n"
 
 _NO_HEAD: Final = Head(NO_TAG, b"", 0)
-_TOO_LONG: Final = b" BAD Command line too long\r\n"
-_BYE_TOO_LONG: Final = b"* BYE Command line too long\r\n"
 _BYE_ERRORS: Final = b"* BYE Too many errors\r\n"
 _BYE_TOO_BIG: Final = b"* BYE [TOOBIG] Literal is too large\r\n"
 
@@ -222,7 +219,7 @@ class ServerMachine:
     def _command_line(self, line: bytes) -> Event | None:
         literal = literal_header(line)
         problem = None if self._text else self._begin(line)
-        if problem is None and (b"\r" in line or b"\0" in line):
+        if b"\r" in line or b"\0" in line:
             problem = b"BAD Bare CR or NUL"
         if problem is not None:
             return self._reject(problem, literal)
@@ -244,20 +241,15 @@ class ServerMachine:
         """Decide about an announced literal."""
         if self._head.word == b"APPEND" and text[self._head.args_at :].strip(b" "):
             return self._begin_append(text, literal)  # not the mailbox name, so the message
-        problem = self._literal_problem(literal)
+        problem = literal_problem(
+            self._head.word, self.state, self._limits, self._literals, literal.size
+        )
         if problem is not None:
             return self._reject(problem, literal)
         self._text = text + LITERAL_MARK
         self._literal = literal
         self._mode = _Mode.LITERAL
         return ContinuationWanted(CONTINUE) if literal.is_synchronising else None
-
-    def _literal_problem(self, literal: LiteralHeader) -> bytes | None:
-        if self.state is State.NOT_AUTHENTICATED and self._head.word not in LOGINS:
-            return b"BAD Literal not allowed before login"
-        if sum(map(len, self._literals)) + literal.size > self._limits.literal_bytes:
-            return b"BAD Literal is too large"
-        return b"BAD Too many literals" if len(self._literals) >= MAX_LITERALS else None
 
     def _literal_step(self) -> Event | None:
         octets = self._reader.exactly(self._literal.size)
@@ -365,15 +357,14 @@ class ServerMachine:
             self._tag = tag_of(self._reader.peek(80))
         self._forget_command()
         self._long_lines += 1
-        if self.state is State.NOT_AUTHENTICATED:
-            self._close()
-            return Rejected(NO_TAG + _TOO_LONG + _BYE_TOO_LONG, close=True)
-        if self._long_lines > 1:
-            self._close()
-            return Rejected(self._tag + _TOO_LONG + _BYE_TOO_LONG, close=True)
-        self._reader.begin_skip(0)
-        self._mode = _Mode.SKIP
-        return Rejected(self._tag + _TOO_LONG)
+        is_logged_in = self.state is not State.NOT_AUTHENTICATED
+        octets = (self._tag if is_logged_in else NO_TAG) + b" BAD Command line too long\r\n"
+        if is_logged_in and self._long_lines < 2:
+            self._reader.begin_skip(0)
+            self._mode = _Mode.SKIP
+            return Rejected(octets)
+        self._close()
+        return Rejected(octets + b"* BYE Command line too long\r\n", close=True)
 
     def _skip_step(self) -> Event | None:
         skipped = self._reader.skip(self._max_append_bytes + SWALLOW_MARGIN_BYTES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -40,6 +40,7 @@ class Limits:
 
 BEFORE_LOGIN: Final = Limits(line_bytes=8 * 1024, literal_bytes=4 * 1024, bad_commands=10)
 AFTER_LOGIN: Final = Limits(line_bytes=64 * 1024, literal_bytes=64 * 1024, bad_commands=50)
+MAX_LITERALS: Final = 256
 
 _ANY: Final = frozenset({State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED})
 _ONLY_BEFORE_LOGIN: Final = frozenset({State.NOT_AUTHENTICATED})
@@ -90,3 +91,19 @@ def problem_of(word: bytes, state: State, tls_active: bool) -> bytes | None:
         # Secrets are refused before they are looked at (spec mail 1.4, RFC 5530).
         return None if tls_active else b"NO [PRIVACYREQUIRED] TLS required."
     return None
+
+
+def literal_problem(
+    word: bytes, state: State, limits: Limits, literals: Sequence[bytes], size: int
+) -> bytes | None:
+    """Return the reply (without tag) to a literal that this command may not have.
+
+    Args:
+        literals: those the command has already.
+        size: announced octets of the next one.
+    """
+    if state is State.NOT_AUTHENTICATED and word not in LOGINS:
+        return b"BAD Literal not allowed before login"
+    if sum(map(len, literals)) + size > limits.literal_bytes:
+        return b"BAD Literal is too large"
+    return b"BAD Too many literals" if len(literals) >= MAX_LITERALS else None

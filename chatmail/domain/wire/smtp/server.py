@@ -36,7 +36,6 @@ from chatmail.domain.wire.smtp.commands import (
     Hello,
     Help,
     Mail,
-    Noop,
     Quit,
     Rcpt,
     Reset,
@@ -256,10 +255,8 @@ class SmtpServer:
                 return self._idle(Reply(252, "2.0.0", command.argument))
             case Help():
                 return self._idle(replies.HELP)
-            case Noop():
+            case _:  # NOOP
                 return self._idle(replies.OK)
-            case _:
-                raise LocalProtocolError("command without a handler")
 
     def _leave_transaction(self) -> None:
         if self._state in (State.MAIL, State.RCPT):

@@ -1,0 +1,78 @@
+"""Answers: one table problem → status, and the shapes every route uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from quart import Response
+
+from chatmail.domain.usecases.register import RegistrationProblem
+
+STATUS: Final[Mapping[RegistrationProblem, int]] = MappingProxyType(
+    {
+        RegistrationProblem.TOKEN_REQUIRED: 403,
+        RegistrationProblem.TOKEN_UNKNOWN: 403,
+        RegistrationProblem.CLOSED: 403,
+        RegistrationProblem.TOO_MANY: 429,
+        RegistrationProblem.SYSTEM_LIMIT: 503,
+        RegistrationProblem.TEMPORARY: 503,
+    }
+)
+
+NO_STORE: Final = "no-store"
+NO_CACHE: Final = "no-cache"
+DAY_CACHE: Final = "public, max-age=86400"
+HOUR_CACHE: Final = "public, max-age=3600"
+
+CSP: Final = (
+    "default-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+_RETRY_AFTER_S: Final = {429: "5", 503: "60"}
+
+
+def answer(
+    body: str | bytes, content_type: str, *, status: int = 200, cache: str = NO_CACHE
+) -> Response:
+    """Return a whole answer with its length known."""
+    response = Response(body, status=status, content_type=content_type)
+    response.headers["Cache-Control"] = cache
+    if status in _RETRY_AFTER_S:
+        response.headers["Retry-After"] = _RETRY_AFTER_S[status]
+    return response
+
+
+def page(body: str, *, status: int = 200, cache: str = NO_CACHE) -> Response:
+    """Return an HTML page."""
+    response = answer(body, "text/html; charset=utf-8", status=status, cache=cache)
+    response.headers["Content-Security-Policy"] = CSP
+    return response
+
+
+def plain(body: str, *, status: int = 200, cache: str = NO_CACHE) -> Response:
+    """Return plain text."""
+    return answer(body, "text/plain; charset=utf-8", status=status, cache=cache)
+
+
+def json_answer(value: object, *, status: int = 200) -> Response:
+    """Return JSON that nobody keeps."""
+    return answer(json.dumps(value), "application/json", status=status, cache=NO_STORE)
+
+
+def json_error(text: str, status: int) -> Response:
+    """Return an error Delta Chat core can show.
+
+    `reason` is the member core reads; other clients read `error` (spec federation-web D3.4).
+    """
+    return json_answer({"reason": text, "error": text}, status=status)
+
+
+def redirect(location: str, status: int) -> Response:
+    """Return a redirect; `location` may have any scheme."""
+    response = plain("", status=status, cache=NO_CACHE)
+    response.headers["Location"] = location
+    return response

@@ -1,0 +1,305 @@
+"""Mailboxes: opened into memory, read from segments, changed through the writer."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+
+import trio
+
+from chatmail.adapters.storage.accounts import LookUpAccount
+from chatmail.adapters.storage.changes import CopyJob, ExpungeJob, FlagJob, TrimJob
+from chatmail.adapters.storage.head import MailboxHead
+from chatmail.adapters.storage.index import AccountRecord, LoadTicket, StoreIndex
+from chatmail.adapters.storage.loaded import LoadedMailbox
+from chatmail.adapters.storage.names import CreateJob, DeleteJob, RenameJob, SubscribeJob
+from chatmail.adapters.storage.reader import Reader
+from chatmail.adapters.storage.segment_reader import Damaged, SegmentReader, Wanted
+from chatmail.adapters.storage.writer import Log, Writer
+from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.errors import MailboxGone, TransientFailure
+from chatmail.domain.model.mailbox import (
+    CopyReceipt,
+    Flags,
+    MailboxChanges,
+    MailboxEntry,
+    MailboxId,
+    MailboxInfo,
+    Modseq,
+    Uid,
+    UidValidity,
+)
+from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
+
+
+class SharedMailbox:
+    """`OpenMailbox` over a mailbox in memory that other sessions share."""
+
+    __slots__ = ("_index", "_is_closed", "_loaded", "_reader")
+
+    def __init__(self, loaded: LoadedMailbox, index: StoreIndex, reader: Reader) -> None:
+        self._loaded = loaded
+        self._index = index
+        self._reader = reader
+        self._is_closed = False
+        index.pin(loaded)
+
+    @property
+    def id(self) -> MailboxId:
+        """Return the mailbox's id."""
+        return self._head().id
+
+    @property
+    def name(self) -> str:
+        """Return its present name."""
+        return self._head().name
+
+    @property
+    def uid_validity(self) -> UidValidity:
+        """Return its UIDVALIDITY."""
+        return UidValidity(self._head().uid_validity)
+
+    def info(self) -> MailboxInfo:
+        """Return the counters as of the last commit."""
+        return self._head().info()
+
+    def uids(self) -> tuple[Sequence[Uid], int]:
+        """Return a shared ascending sequence of UIDs and how many of its items are valid."""
+        self._head()
+        uids: Sequence[Uid] = self._loaded.uids  # type: ignore[assignment]
+        return uids, len(uids)
+
+    def entry(self, uid: Uid) -> MailboxEntry | None:
+        """Return one message, None when there is none with this UID."""
+        self._head()
+        return self._loaded.entries.get(uid)
+
+    def first_unseen(self) -> Uid | None:
+        """Return the lowest UID without \\Seen."""
+        self._head()
+        return self._loaded.first_unseen()
+
+    def keywords(self) -> Sequence[str]:
+        """Return the keywords in use, in order of first use."""
+        return self._head().keywords
+
+    async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
+        """Return what was committed after `modseq`.
+
+        No checkpoint, no thread, while the journal in memory goes back that far.
+        Raises:  TransientFailure: old expunges could not be read. MailboxGone.
+        """
+        self._head()
+        loaded = self._loaded
+        if modseq >= loaded.journal_floor:
+            return loaded.changes(modseq, uid_next)
+        while True:
+            seen = loaded.head.highest_modseq
+            floor, gone = await self._reader.expunged_since(loaded.head.id, modseq)
+            self._head()
+            # What was expunged during the read is in the journal, unless that moved on too.
+            if loaded.journal_floor <= seen:
+                break
+        if modseq < floor:
+            # Older than what is remembered: every gap may be news (RFC 7162 §3.2.5.1).
+            gone = [uid for uid in range(1, loaded.head.uid_next) if uid not in loaded.entries]
+        return loaded.changes(modseq, uid_next, gone)
+
+    def close(self) -> None:
+        """Let the store forget the mailbox when memory is wanted."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._index.unpin(self._loaded)
+
+    def _head(self) -> MailboxHead:
+        if self._loaded.is_gone:
+            raise MailboxGone("mailbox was deleted")
+        return self._loaded.head
+
+
+class SegmentMailStore:
+    """`MailStore` of the segment store."""
+
+    def __init__(
+        self, writer: Writer, reader: Reader, index: StoreIndex, content: SegmentReader, log: Log
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._index = index
+        self._content = content
+        self._log = log
+
+    async def open(self, account: AccountId, name: str) -> SharedMailbox | None:
+        """Open a mailbox by its exact name; None: there is none.
+
+        Raises:  TransientFailure: it could not be read.
+        Cost:  none when the mailbox is in memory, else one read of all its rows.
+        """
+        record = await self._record(account)
+        head = None if record is None else record.heads.get(name)
+        if head is None:
+            return None
+        loaded = self._index.loaded.get(head.id)
+        if loaded is None:
+            loaded = await self._load(head.id)
+        return None if loaded is None else SharedMailbox(loaded, self._index, self._reader)
+
+    async def _load(self, mailbox: MailboxId) -> LoadedMailbox | None:
+        """Read a mailbox into the index; what is published meanwhile makes the read stale."""
+        index = self._index
+        ticket = index.loading.setdefault(mailbox, LoadTicket())
+        ticket.users += 1
+        try:
+            while True:
+                read = await self._reader.mailbox(mailbox)
+                other = index.loaded.get(mailbox)
+                if other is not None:
+                    return other
+                published = ticket.head
+                if read is None or (published is not None and published.is_gone):
+                    return None
+                if published is None or published.highest_modseq <= read.head.highest_modseq:
+                    break
+        finally:
+            ticket.users -= 1
+            if not ticket.users:
+                del index.loading[mailbox]
+        if published is not None and published.highest_modseq == read.head.highest_modseq:
+            read.head = published  # a name may have changed without a change set
+        index.install(read)
+        return read
+
+    async def read(self, entry: MailboxEntry, offset: int, length: int) -> bytes:
+        """Return `length` octets of a message from `offset` (fewer at its end).
+
+        Raises:  TransientFailure: the octets could not be read or are damaged.
+        """
+        return (await self.read_many(((entry, offset, length),)))[0]
+
+    async def read_many(
+        self, wanted: Sequence[tuple[MailboxEntry, int, int]]
+    ) -> builtins.list[bytes]:
+        """`read` for several parts; no checkpoint when all of it is in memory."""
+        parts = [Wanted(*one) for one in wanted]
+        try:
+            found = [self._content.read_now(part) for part in parts]
+            cold = [place for place, octets in enumerate(found) if octets is None]
+            if cold:
+                raw = await self._read_cold([parts[place] for place in cold])
+                for place, octets in zip(cold, raw, strict=True):
+                    found[place] = self._content.checked(octets, parts[place])
+        except Damaged as damage:
+            self._log.warning("content_damaged", reason=str(damage))
+            raise TransientFailure("the message is damaged") from damage
+        except OSError as error:
+            self._log.warning("content_unreadable", errno=error.errno)
+            raise TransientFailure("the message cannot be read") from error
+        return [octets or b"" for octets in found]
+
+    async def _read_cold(self, parts: Sequence[Wanted]) -> builtins.list[bytes]:
+        held = []
+        try:
+            for part in parts:
+                self._content.hold(part)
+                held.append(part)
+            return await self._reader.run(lambda: [self._content.read_held(part) for part in parts])
+        finally:
+            for part in held:
+                self._content.release(part)
+
+    async def set_flags(
+        self,
+        mailbox: MailboxId,
+        uids: Sequence[Uid],
+        operation: FlagOperation,
+        flags: Flags,
+        unchanged_since: Modseq | None = None,
+    ) -> FlagOutcome:
+        """Change flags in one transaction; a change set takes one new modseq."""
+        job = FlagJob(mailbox, uids, operation, flags, unchanged_since)
+        return (await self._writer.do(job)).outcome
+
+    async def expunge(self, mailbox: MailboxId, uids: Sequence[Uid] | None) -> MailboxChanges:
+        """Remove the messages marked \\Deleted, all or only those among `uids`."""
+        head = self._index.heads.get(mailbox)
+        if head is not None and not head.deleted:
+            # Every receive cycle of a client ends in CLOSE: nothing to do must cost nothing.
+            await trio.lowlevel.checkpoint()
+            return MailboxChanges(
+                highest_modseq=Modseq(head.highest_modseq),
+                uid_next=Uid(head.uid_next),
+                arrived=(),
+                changed=(),
+                expunged=(),
+            )
+        return (await self._writer.do(ExpungeJob(mailbox, uids))).changes
+
+    async def copy(
+        self,
+        source: MailboxId,
+        uids: Sequence[Uid],
+        account: AccountId,
+        target: str,
+        *,
+        limit_bytes: int | None,
+    ) -> CopyReceipt | MailboxProblem:
+        """Copy messages, all or none; octets are shared."""
+        job = CopyJob(source, uids, account, target, limit_bytes=limit_bytes)
+        return (await self._writer.do(job)).outcome
+
+    async def move(
+        self, source: MailboxId, uids: Sequence[Uid], account: AccountId, target: str
+    ) -> CopyReceipt | MailboxProblem:
+        """Copy and expunge in one transaction."""
+        return (await self._writer.do(CopyJob(source, uids, account, target, moves=True))).outcome
+
+    async def list(self, account: AccountId) -> builtins.list[MailboxInfo]:
+        """Return all mailboxes of an account, by name."""
+        record = await self._record(account)
+        if record is None:
+            return []
+        return [record.heads[name].info() for name in sorted(record.heads)]
+
+    async def info(self, account: AccountId, name: str) -> MailboxInfo | None:
+        """Return one mailbox's counters."""
+        record = await self._record(account)
+        head = None if record is None else record.heads.get(name)
+        return None if head is None else head.info()
+
+    async def create(
+        self, account: AccountId, name: str, special_use: str | None, now_s: int
+    ) -> MailboxInfo | MailboxProblem:
+        """Create a mailbox; its UIDVALIDITY exceeds every earlier one of this account."""
+        return (await self._writer.do(CreateJob(account, name, special_use, now_s))).outcome
+
+    async def delete(self, account: AccountId, name: str) -> MailboxProblem | None:
+        """Delete a mailbox with its messages; children stay."""
+        return (await self._writer.do(DeleteJob(account, name))).outcome
+
+    async def rename(
+        self, account: AccountId, old: str, new: str, now_s: int
+    ) -> MailboxProblem | None:
+        """Rename a mailbox and its children; INBOX instead moves its messages into `new`."""
+        return (await self._writer.do(RenameJob(account, old, new, now_s))).outcome
+
+    async def subscribe(self, account: AccountId, name: str, subscribed: bool) -> bool:
+        """Set the subscription mark; False: no such mailbox."""
+        return (await self._writer.do(SubscribeJob(account, name, subscribed))).exists
+
+    async def usage(self, account: AccountId) -> int:
+        """Return the sum of message sizes over all mailboxes, as of the last commit."""
+        record = await self._record(account)
+        return 0 if record is None else record.used_bytes()
+
+    async def trim(self, account: AccountId, target_bytes: int, older_than_s: int) -> int:
+        """Expunge oldest messages until at most `target_bytes` are used.
+
+        Returns:  octets in use afterwards.
+        """
+        return (await self._writer.do(TrimJob(account, target_bytes, older_than_s))).used_bytes
+
+    async def _record(self, account: AccountId) -> AccountRecord | None:
+        record = self._index.record_of(account)
+        if record is None:
+            record = (await self._writer.do(LookUpAccount(account))).record
+        return record

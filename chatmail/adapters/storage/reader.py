@@ -1,0 +1,105 @@
+"""Reads that may take long: whole mailboxes and old expunges from SQL, cold content from disk.
+
+One thread, one read at a time: more threads only fight over the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import trio
+from sqlalchemy import BindParameter, Connection, bindparam, select
+
+from chatmail.adapters.storage.database import Prepared, SqliteDatabase, translated
+from chatmail.adapters.storage.errors import StorageFault
+from chatmail.adapters.storage.head import MailboxHead
+from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.loaded import LoadedMailbox
+from chatmail.adapters.storage.schema import expunged, mailboxes, messages
+from chatmail.adapters.storage.statements import HEAD_COLUMNS, select_messages
+from chatmail.adapters.storage.transaction import StoredMessage
+from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.model.mailbox import MailboxId
+
+T = TypeVar("T")
+
+
+class Reader:
+    """The reader connection and its thread."""
+
+    def __init__(self, database: SqliteDatabase, index: StoreIndex) -> None:
+        self._database = database
+        self._index = index
+        self._limiter = trio.CapacityLimiter(1)
+        connection = database.reader
+        mailbox: BindParameter[int] = bindparam("p_mailbox")
+        self._head = Prepared(
+            connection, select(*HEAD_COLUMNS).where(mailboxes.c.id == mailbox), ["p_mailbox"]
+        )
+        self._messages = Prepared(
+            connection,
+            select_messages().where(messages.c.mailbox == mailbox).order_by(messages.c.uid),
+            ["p_mailbox"],
+        )
+        self._floor = Prepared(
+            connection,
+            select(mailboxes.c.expunged_floor).where(mailboxes.c.id == mailbox),
+            ["p_mailbox"],
+        )
+        self._expunged = Prepared(
+            connection,
+            select(expunged.c.uid)
+            .where(expunged.c.mailbox == mailbox)
+            .where(expunged.c.modseq > bindparam("p_modseq")),
+            ["p_mailbox", "p_modseq"],
+        )
+
+    async def mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
+        """Read a whole mailbox as of one commit; None: there is none.
+
+        Raises:  TransientFailure: the database could not be read.
+        """
+        return await self.run(self._read_mailbox, mailbox)
+
+    async def expunged_since(self, mailbox: MailboxId, modseq: int) -> tuple[int, list[int]]:
+        """Return (modseq up to which expunges were forgotten, UIDs expunged after `modseq`).
+
+        Raises:  TransientFailure: the database could not be read.
+        """
+        return await self.run(self._read_expunged, mailbox, modseq)
+
+    async def query(self, function: Callable[[Connection], T]) -> T:
+        """Run a query of one's own on a consistent view.
+
+        Raises:  TransientFailure: the database could not be read.
+        """
+        return await self.run(self._on_snapshot, function)
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run something in the reader's thread. Raises:  TransientFailure."""
+        try:
+            return await trio.to_thread.run_sync(
+                function, *args, limiter=self._limiter, thread_name="chatmail reader"
+            )
+        except StorageFault as fault:
+            raise TransientFailure("the store could not be read") from fault
+
+    def _on_snapshot(self, function: Callable[[Connection], T]) -> T:
+        with translated(), self._database.snapshot() as connection:
+            return function(connection)
+
+    def _read_mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
+        with translated(), self._database.snapshot():
+            row = self._head.one(mailbox)
+            rows: Sequence[Sequence[object]] = [] if row is None else self._messages.all(mailbox)
+        if row is None:
+            return None
+        entries = [StoredMessage(one).entry(self._index) for one in rows]
+        return LoadedMailbox(MailboxHead.of_row(row), entries)
+
+    def _read_expunged(self, mailbox: MailboxId, modseq: int) -> tuple[int, list[int]]:
+        with translated(), self._database.snapshot():
+            floor = self._floor.one(mailbox)
+            rows = self._expunged.all(mailbox, modseq)
+        return (0 if floor is None else floor[0]), [row[0] for row in rows]

@@ -1,0 +1,147 @@
+"""Taking possession of a state directory, and what a crash left in it.
+
+Rows are the truth. Content behind the last row of a segment is garbage by construction, because a
+process only appends to segments it made itself; content that a row promises and that is not there
+is reported, and reading it fails.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, func, select, update
+
+from chatmail.adapters.storage.errors import StateDirectoryInUse
+from chatmail.adapters.storage.schema import (
+    accounts,
+    blobs,
+    dead_blobs,
+    mailboxes,
+    reports,
+)
+from chatmail.adapters.storage.segments import (
+    RECORD_HEADER_BYTES,
+    segment_numbers,
+    segment_path,
+)
+
+LOCK_NAME: Final = "lock"
+MAIL_NAME: Final = "mail"
+SPOOL_NAME: Final = "spool"
+SERVER_KEY_PATH: Final = ("secrets", "server.key")
+SERVER_KEY_BYTES: Final = 32
+TABLES: Final = (blobs, dead_blobs)
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory for this process alone.
+
+    Raises:  StateDirectoryInUse: another process has it.
+    """
+    state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    fd = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateDirectoryInUse("another process uses the state directory") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def make_directories(state_dir: Path) -> tuple[Path, Path]:
+    """Return (mail, spool), made if missing; the spool is emptied.
+
+    Whatever was being received when the last process ended was never acknowledged.
+    """
+    mail, spool = state_dir / MAIL_NAME, state_dir / SPOOL_NAME
+    for directory in (mail, spool):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    for path in spool.iterdir():
+        if path.is_file():
+            path.unlink()
+    _sync_directory(state_dir)
+    return mail, spool
+
+
+def server_key(state_dir: Path) -> bytes:
+    """Return the key of tombstones and other keyed hashes; made at the first start."""
+    path = state_dir.joinpath(*SERVER_KEY_PATH)
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        draft = path.with_suffix(".new")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, secrets.token_bytes(SERVER_KEY_BYTES))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        draft.rename(path)
+        _sync_directory(path.parent)
+        _sync_directory(state_dir)
+    return path.read_bytes()
+
+
+def next_id(connection: Connection) -> itertools.count[int]:
+    """Return the source of ids for accounts, mailboxes, blobs and reports: larger than any used."""
+    columns = (accounts.c.id, mailboxes.c.id, blobs.c.id, dead_blobs.c.id, reports.c.id)
+    used = [connection.execute(select(func.max(column))).scalar() or 0 for column in columns]
+    return itertools.count(max(used) + 1)
+
+
+def next_segment(connection: Connection, mail: Path) -> int:
+    """Return a segment number that neither a file nor a row has."""
+    used = [connection.execute(select(func.max(table.c.segment))).scalar() or 0 for table in TABLES]
+    return max([*used, *segment_numbers(mail)]) + 1
+
+
+def has_content(connection: Connection) -> bool:
+    """Say whether any row speaks of content.
+
+    If none does, segments may belong to a database that was lost: nobody should sweep them away.
+    """
+    return any(connection.execute(select(table.c.id).limit(1)).first() for table in TABLES)
+
+
+def count_accounts(connection: Connection) -> int:
+    """Return the number of accounts."""
+    return connection.execute(select(func.count()).select_from(accounts)).scalar() or 0
+
+
+def return_leases(connection: Connection) -> None:
+    """Free the reports that the last process was working on."""
+    connection.execute(update(reports).values(leased_until_s=0))
+
+
+def missing_content(connection: Connection, mail: Path) -> list[int]:
+    """Return the segments that are missing or shorter than their rows say.
+
+    Cost:  one pass over `blobs`, one stat per segment; no content is read.
+    """
+    last = func.max(blobs.c.place + blobs.c.size)
+    found = []
+    for segment, end in connection.execute(select(blobs.c.segment, last).group_by(blobs.c.segment)):
+        try:
+            size = segment_path(mail, segment).stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size < end + RECORD_HEADER_BYTES:
+            found.append(segment)
+    return found
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,392 @@
+"""The one writer: group commit of everything that changes the store.
+
+Whatever queued while the last batch ran is the next batch. Its order is fixed:
+
+    content written → segment synced → BEGIN, rows, COMMIT (synced)        in a thread
+    → index → hints → callers                                             in the loop
+
+so no row points at octets that are not durable, nobody sees what is not durable, and the next
+batch begins only after the last one was published. A job the database refuses fails alone. After
+a failed sync or an I/O error nothing is known any more: the store fails, and so does the process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final, Protocol, TypeVar
+
+import trio
+
+from chatmail.adapters.storage.database import SqliteDatabase, translated
+from chatmail.adapters.storage.errors import (
+    Busy,
+    DiskFull,
+    StorageFault,
+    StoreFailed,
+)
+from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.segments import Place, SegmentLog
+from chatmail.adapters.storage.spool import SegmentSpool
+from chatmail.adapters.storage.statements import Statements
+from chatmail.adapters.storage.transaction import Transaction
+from chatmail.domain.model.errors import ChatmailError, Overloaded, TransientFailure
+from chatmail.domain.model.mailbox import MailboxHint, Modseq
+from chatmail.domain.model.message import Body
+from chatmail.domain.ports.hints import MailboxHints
+from chatmail.domain.ports.system import Clock
+
+MAX_QUEUED_JOBS: Final = 4096
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+MAX_BATCH_JOBS: Final = 512
+MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
+
+# A checkpoint copies pages and syncs twice: better while nobody waits. Under load without a gap it
+# is forced before the log needs more than some 100 MB.
+CHECKPOINT_ROWS: Final = 4_000
+CHECKPOINT_FORCED_ROWS: Final = 100_000
+CHECKPOINT_IDLE_S: Final = 0.1
+
+
+class Log(Protocol):
+    """Where events go."""
+
+    def info(self, event: str, **fields: object) -> None: ...
+
+    def warning(self, event: str, **fields: object) -> None: ...
+
+
+class Job:
+    """One caller's change (or look): all of it happens, or nothing.
+
+    `plan` runs in the writer's thread, inside the batch's transaction. It may raise ChatmailError
+    before it has changed anything; the caller gets it. `publish` runs in the loop after the
+    commit, in commit order.
+    """
+
+    __slots__ = ("error", "task")
+
+    is_read: ClassVar[bool] = False
+
+    error: ChatmailError | None
+    task: trio.lowlevel.Task | None  # the caller, until it was told
+
+    @property
+    def body(self) -> Body | None:
+        """Return the message to be written down first."""
+        return None
+
+    @property
+    def octets(self) -> int:
+        """Return how much memory the job holds while it waits."""
+        return 0
+
+    def place(self, place: Place) -> None:
+        """Take note where the message is."""
+
+    def plan(self, tx: Transaction) -> None:
+        """Do the work in SQL and on drafts."""
+        raise NotImplementedError
+
+    def publish(self, index: StoreIndex) -> None:
+        """Bring the index up to date."""
+
+
+class _Nothing(Job):
+    __slots__ = ()
+
+    is_read = True
+
+    def plan(self, tx: Transaction) -> None:
+        pass
+
+
+J = TypeVar("J", bound=Job)
+R = TypeVar("R")
+
+
+class Committer:
+    """The half of the writer that blocks; runs in one thread at a time."""
+
+    def __init__(
+        self,
+        database: SqliteDatabase,
+        log: SegmentLog,
+        index: StoreIndex,
+        new_id: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._segments = log
+        self._index = index
+        self._new_id = new_id
+        self._clock = clock
+        self._sql = Statements(database.writer)
+        self.rows_since_checkpoint = 0
+
+    def commit(self, jobs: Sequence[Job]) -> Transaction:
+        """Make a batch durable.
+
+        Returns:  the transaction, whose drafts are to be published.
+        Raises:  StorageFault: nothing of the batch was stored (StoreFailed: nobody knows).
+        """
+        has_appended = self._write_contents(jobs)
+        tx = Transaction(self._sql, self._index, self._new_id, int(self._clock.now_s()))
+        try:
+            with translated():
+                self._plan(jobs, tx)
+        except StoreFailed:
+            raise
+        except StorageFault:
+            with translated():
+                self._database.rollback()
+            if has_appended:
+                self._segments.undo()
+            raise
+        return tx
+
+    def checkpoint(self, truncate: bool = False) -> None:
+        """Copy the database's log into its file; `truncate` also empties the log."""
+        with translated():
+            self._database.checkpoint(truncate=truncate)
+        self.rows_since_checkpoint = 0
+
+    def _write_contents(self, jobs: Sequence[Job]) -> bool:
+        small: list[tuple[int, Body]] = []
+        owners = []
+        for job in jobs:
+            body = job.body
+            if body is None:
+                continue
+            if isinstance(body.spooled, SegmentSpool):
+                job.place(body.spooled.place_in(self._segments))
+            else:
+                small.append((self._new_id(), body))
+                owners.append(job)
+        if small:
+            for job, place in zip(owners, self._segments.append(small), strict=True):
+                job.place(place)
+        return bool(small)
+
+    def _plan(self, jobs: Sequence[Job], tx: Transaction) -> None:
+        has_changes = any(map(_is_change, jobs))
+        if has_changes:
+            self._database.begin()
+        else:
+            self._database.begin_reading()
+        for job in jobs:
+            _plan_one(job, tx)
+        if has_changes:
+            self.rows_since_checkpoint += tx.finish()
+        self._database.commit()
+
+
+def _plan_one(job: Job, tx: Transaction) -> None:
+    job.error = None
+    try:
+        job.plan(tx)
+    except ChatmailError as error:
+        job.error = error
+
+
+class Writer:
+    """The queue in front of the committer, and the task that empties it."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        index: StoreIndex,
+        hints: MailboxHints,
+        log: Log,
+        *,
+        max_jobs: int = MAX_QUEUED_JOBS,
+        max_octets: int = MAX_QUEUED_BYTES,
+    ) -> None:
+        self._committer = committer
+        self._index = index
+        self._hints = hints
+        self._log = log
+        self._max_jobs = max_jobs
+        self._max_octets = max_octets
+        self._queue: deque[Job] = deque()
+        self._queued_octets = 0
+        self._in_hand: list[Job] = []
+        self._sleeper: trio.lowlevel.Task | None = None
+        self._limiter = trio.CapacityLimiter(1)
+        self._must_fold = False
+        self.has_ended = False
+        self.failure: StoreFailed | None = None
+        self.batches = 0
+
+    async def do(self, job: J) -> J:
+        """Run a job in the next batch.
+
+        Raises:  Overloaded: the queue is full. TransientFailure: nothing was stored. Whatever
+            else the job's plan raised.
+        Cancellation:  has no effect once the job is queued: it is done, and this waits for it.
+        """
+        if self.has_ended or self.failure is not None:
+            raise TransientFailure("the store is closed")
+        octets = job.octets
+        if len(self._queue) >= self._max_jobs or (
+            self._queued_octets + octets > self._max_octets and self._queue
+        ):
+            raise Overloaded("the write queue is full")
+        job.error = None
+        job.task = trio.lowlevel.current_task()
+        self._queue.append(job)
+        self._queued_octets += octets
+        if self._sleeper is not None:
+            trio.lowlevel.reschedule(self._sleeper)
+            self._sleeper = None
+        await trio.lowlevel.wait_task_rescheduled(_stay)
+        if job.error is not None:
+            raise job.error
+        return job
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit batches until cancelled.
+
+        Raises:  StoreFailed: the disk or the database failed; the process has to end.
+        """
+        task_status.started()
+        try:
+            while True:
+                if not self._queue:
+                    await self._sleep()
+                else:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                self._in_hand = self._take()
+                await self._process(self._in_hand)
+                if self._must_fold:
+                    self._must_fold = False
+                    await self._checkpoint(truncate=True)
+                elif self._committer.rows_since_checkpoint >= CHECKPOINT_FORCED_ROWS:
+                    await self._checkpoint()
+        finally:
+            self.has_ended = True
+            left = [*self._in_hand, *self._queue]
+            self._queue.clear()
+            self._fail(left, "the store is closing")
+
+    async def fold(self) -> None:
+        """Empty the database's log, so that it holds nothing of what was deleted.
+
+        Raises:  TransientFailure: the store is closed.
+        """
+        self._must_fold = True
+        await self.do(_Nothing())
+
+    async def _sleep(self) -> None:
+        """Wait for a job; fold the log when none comes for a while."""
+        dirty = self._committer.rows_since_checkpoint >= CHECKPOINT_ROWS
+        with trio.move_on_after(CHECKPOINT_IDLE_S if dirty else math.inf):
+            await self._wait_for_job()
+        if not self._queue:
+            await self._checkpoint()
+
+    async def _wait_for_job(self) -> None:
+        def wake_up(_: object) -> trio.lowlevel.Abort:
+            self._sleeper = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(wake_up)
+
+    def _take(self) -> list[Job]:
+        jobs: list[Job] = []
+        octets = 0
+        while self._queue and len(jobs) < MAX_BATCH_JOBS and octets < MAX_BATCH_BYTES:
+            job = self._queue.popleft()
+            octets += job.octets
+            jobs.append(job)
+        self._queued_octets -= octets
+        # Looks come first: they see, and publish, the state before this batch.
+        jobs.sort(key=_is_change)
+        return jobs
+
+    async def _process(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        try:
+            tx = await self._in_thread(self._committer.commit, jobs)
+        except StoreFailed as failure:
+            self.failure = failure
+            self._log.warning("store_failed", reason=str(failure))
+            self._fail(jobs, "the store has failed")
+            raise
+        except Busy:
+            self._log.warning("database_busy", jobs=len(jobs))
+            self._fail(jobs, "the database is busy")
+        except StorageFault as fault:
+            if len(jobs) > 1:
+                # One of them is to blame: the others must not suffer.
+                for job in jobs:
+                    await self._process([job])
+                return
+            self._log.warning("job_refused", reason=str(fault), job=type(jobs[0]).__name__)
+            if isinstance(fault, DiskFull):
+                self._fail(jobs, "the disk is full", Overloaded)
+            else:
+                self._fail(jobs, "the job was refused")
+        else:
+            self._publish(jobs, tx)
+
+    def _publish(self, jobs: list[Job], tx: Transaction) -> None:
+        """Show a durable batch to everybody, in one step of the loop."""
+        index = self._index
+        for job in jobs:
+            if job.error is None:
+                job.publish(index)
+        drafts = [draft for draft in tx.drafts.values() if draft is not None]
+        for draft in drafts:
+            index.publish_head(draft)
+        index.shrink()
+        self.batches += 1
+        for draft in drafts:
+            if draft.has_changed:
+                self._hints.publish(MailboxHint(draft.id, Modseq(draft.highest_modseq)))
+        for job in jobs:
+            _wake(job)
+
+    def _fail(
+        self, jobs: list[Job], reason: str, kind: type[TransientFailure] = TransientFailure
+    ) -> None:
+        for job in jobs:
+            if job.task is not None:
+                job.error = kind(reason)
+                _wake(job)
+
+    async def _checkpoint(self, *, truncate: bool = False) -> None:
+        try:
+            await self._in_thread(self._committer.checkpoint, truncate)
+        except StoreFailed as failure:
+            self.failure = failure
+            raise
+        except StorageFault as fault:
+            # A full disk or a long reader: the log grows on, the next try may do better.
+            self._committer.rows_since_checkpoint = 0
+            self._log.warning("checkpoint_postponed", reason=str(fault))
+
+    async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
+        # Shielded: a batch that was taken is brought to its end; bounded by the disk alone.
+        with trio.CancelScope(shield=True):
+            result = await trio.to_thread.run_sync(
+                function, *args, limiter=self._limiter, thread_name="chatmail writer"
+            )
+        return result
+
+
+def _is_change(job: Job) -> bool:
+    return not job.is_read
+
+
+def _wake(job: Job) -> None:
+    task, job.task = job.task, None
+    if task is not None:
+        trio.lowlevel.reschedule(task)
+
+
+def _stay(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED

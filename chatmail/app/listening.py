@@ -1,0 +1,98 @@
+"""Which listeners are open: makes the wanted ones and closes the others, one at a time."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from chatmail.adapters.net.binding import bind, bound_address
+from chatmail.adapters.net.errors import BindError
+from chatmail.adapters.net.handshakes import handshake_turns
+from chatmail.adapters.net.listeners import serve_listener
+from chatmail.domain.model.errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from chatmail.app.config_keys import BootConfig
+    from chatmail.app.wiring import Relay
+
+
+@attrs.frozen
+class _Open:
+    """One listener that accepts: what was asked, what it is bound to, how to stop it."""
+
+    addresses: tuple[tuple[str, int], ...]
+    scope: trio.CancelScope
+
+
+class Listening:
+    """Listeners by (face, configured address)."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._turns = handshake_turns()
+        self._open: dict[tuple[str, str], _Open] = {}
+        self._accept: trio.Nursery | None = None
+        self._sessions: trio.Nursery | None = None
+
+    def live_in(self, accept: trio.Nursery, sessions: trio.Nursery) -> None:
+        """Name the nurseries: where accepting happens and where connections live."""
+        self._accept, self._sessions = accept, sessions
+
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """Return (face, host, port) of everything bound, in the order of the configuration."""
+        return [
+            (face, host, port)
+            for (face, _), listener in self._open.items()
+            for host, port in listener.addresses
+        ]
+
+    async def follow(self, boot: BootConfig) -> None:
+        """Open what `boot` wants and is not open, then close what it no longer wants.
+
+        New ones are bound before old ones stop; connections live on either way.
+        Raises:  BindError: an address cannot be used; what was open stays open.
+        """
+        wanted = [
+            (face, str(address))
+            for face in self._relay.listeners
+            for address in getattr(boot.listen, face)
+        ]
+        new = [key for key in wanted if key not in self._open]
+        bound: list[list[socket.socket]] = []
+        try:
+            for _, address in new:
+                bound.append(bind(address))
+        except BindError:
+            for sock in (sock for sockets in bound for sock in sockets):
+                sock.close()
+            raise
+        for key, sockets in zip(new, bound, strict=True):
+            await self._start(key, sockets)
+        for key in [key for key in self._open if key not in wanted]:
+            self._open.pop(key).scope.cancel()
+        self._relay.site.bound({face: port for face, _, port in reversed(self.addresses())})
+
+    async def _start(self, key: tuple[str, str], sockets: list[socket.socket]) -> None:
+        accept, sessions = self._accept, self._sessions
+        if accept is None or sessions is None:
+            raise LocalProtocolError("live_in comes first")
+        scope = trio.CancelScope()
+        addresses = tuple(bound_address(sock) for sock in sockets)
+
+        async def accepting(*, task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
+            with scope:
+                await serve_listener(
+                    sockets,
+                    self._relay.listeners[key[0]],
+                    self._relay.keeper,
+                    self._turns,
+                    sessions,
+                    self._relay.log,
+                    task_status=task_status,
+                )
+
+        await accept.start(accepting)
+        self._open[key] = _Open(addresses, scope)

@@ -1,0 +1,100 @@
+"""What the public pages, links and health checks say: facts of the running relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from chatmail.adapters.http.facts import Check, ShownLimits, SiteFacts
+from chatmail.app.config_identity import tls_mode
+from chatmail.domain.formats.account_links import BoundPorts, CertificateKind, RelayFacts
+from chatmail.domain.model.account import SECONDS_PER_DAY
+
+if TYPE_CHECKING:
+    from chatmail.adapters.net.tls import TlsKeeper
+    from chatmail.adapters.storage.store import Store
+    from chatmail.adapters.system.host import SystemHost
+    from chatmail.app.config_keys import BootConfig
+    from chatmail.domain.model.settings import SettingsSnapshot
+    from chatmail.domain.ports.system import Clock
+
+
+class Site:
+    """Answers the web face's questions. `bound` tells it which ports are really open."""
+
+    def __init__(
+        self,
+        boot: BootConfig,
+        settings: Callable[[], SettingsSnapshot],
+        keeper: TlsKeeper,
+        clock: Clock,
+    ) -> None:
+        self.boot = boot
+        self._clock = clock
+        self._settings = settings
+        self._keeper = keeper
+        self._ports: dict[str, int] = {}
+
+    def bound(self, ports: dict[str, int]) -> None:
+        """Take over what the listeners are bound to: face → port."""
+        self._ports = dict(ports)
+
+    def relay(self) -> RelayFacts:
+        """Return what links and autoconfig are made of."""
+        identity = self._settings().identity
+        ports = {
+            face: self._ports.get(face)
+            for face in ("imaps", "imap", "submissions", "submission", "https", "http")
+        }
+        kind = CertificateKind.SELF_SIGNED if self._is_self_signed() else CertificateKind.CA
+        return RelayFacts(
+            mail_domain=identity.mail_domain,
+            hostname=identity.hostname,
+            certificate=kind,
+            ports=BoundPorts(**ports, alpn_mux=self.boot.http.alpn_mux),
+            host_style=self.boot.web.dcaccount_style == "host",
+        )
+
+    def facts(self) -> SiteFacts:
+        """Return what the pages show."""
+        settings = self._settings()
+        retention = self.boot.retention
+        return SiteFacts(
+            relay=self.relay(),
+            registration_open=settings.registration.is_open,
+            jit=settings.registration.jit,
+            require_token=settings.registration.require_token,
+            language=self.boot.web.language,
+            title=self.boot.web.title,
+            contact=self.boot.web.privacy_mail,
+            limits=ShownLimits(
+                message_bytes=settings.limits.max_message_bytes,
+                mailbox_bytes=settings.limits.max_mailbox_bytes,
+                retention_days=_days(retention.messages),
+                large_retention_days=_days(retention.large),
+                inactive_days=_days(retention.inactive_accounts),
+            ),
+            own_hosts=frozenset({settings.identity.hostname}),
+            trusted_proxies=settings.trusted_proxies,
+        )
+
+    def checks(self, store: Store, host: SystemHost) -> list[Check]:
+        """Return what /readyz reports."""
+        expires_in_s = self._keeper.facts.not_after_s - self._clock.now_s()
+        floor = self._settings().registration.min_free_disk_bytes // 16
+        return [
+            Check(
+                name="database", ok=not store.failed, remedy="restart after the disk is repaired"
+            ),
+            Check(name="listeners", ok=bool(self._ports)),
+            Check(name="certificate", ok=expires_in_s > 0, remedy="renew the certificate"),
+            Check(name="disk", ok=host.free_disk_bytes() > floor, remedy="free some disk space"),
+        ]
+
+    def _is_self_signed(self) -> bool:
+        # Until an ACME client is built in, its mode runs on a self-signed certificate (wiring).
+        return tls_mode(self.boot) in ("self-signed", "acme")
+
+
+def _days(seconds: float | None) -> int | None:
+    return int(seconds // SECONDS_PER_DAY) if seconds else None

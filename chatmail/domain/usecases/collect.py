@@ -1,0 +1,141 @@
+"""Collects one message while it arrives: scanned as it goes, held in memory or spooled.
+
+Every door receives through a `Collector`, so no door can store what was not scanned.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import attrs
+
+from chatmail.domain.formats.facts import MessageFacts
+from chatmail.domain.formats.message_scanner import MessageScanner
+from chatmail.domain.model.message import Body, Door
+from chatmail.domain.ports.intake import BlobStore, Spool
+
+IN_MEMORY_BYTES: Final = 256 * 1024
+"""Up to here a message waits in memory; ARCHITECTURE: 1:1 chat never touches a spool file."""
+
+
+class Collector:
+    """One message on its way in. An async context manager: leaving it drops what was not stored."""
+
+    def __init__(self, blobs: BlobStore, door: Door, max_bytes: int) -> None:
+        self.door = door
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        self._scanner = MessageScanner(max_bytes=max_bytes)
+        self._held: list[bytes] = []
+        self._spool: Spool | None = None
+        self._keeps = True
+        self._stack: AsyncExitStack | None = None
+        self._facts: MessageFacts | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._held.clear()
+        if self._stack is not None:
+            await self._stack.aclose()
+
+    @property
+    def size(self) -> int:
+        """Octets fed so far."""
+        return self._scanner.size
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next octets (at most 64 KiB, dot-unstuffed, CRLF lines).
+
+        Raises:  TransientFailure: the disk is full or failed; the message cannot be kept.
+        """
+        self._scanner.feed(chunk)
+        if not self._keeps:
+            return
+        if self._scanner.size > self._max_bytes:
+            await self._give_up()
+        elif self._spool is not None:
+            await self._spool.write(chunk)
+        else:
+            self._held.append(chunk)
+            if self._scanner.size > IN_MEMORY_BYTES:
+                await self._spill()
+
+    async def _spill(self) -> None:
+        header = self._scanner.header
+        if header is None:  # a header block this long is refused whatever follows
+            await self._give_up()
+            return
+        self._stack = AsyncExitStack()
+        self._spool = await self._stack.enter_async_context(self._blobs.spool())
+        for chunk in self._content(len(header)):
+            await self._spool.write(chunk)
+        self._held.clear()
+
+    async def _give_up(self) -> None:
+        self._keeps = False
+        self._held.clear()
+        self._spool = None
+        if self._stack is not None:
+            await self._stack.aclose()
+            self._stack = None
+
+    def _content(self, skip: int) -> list[bytes | memoryview]:
+        """What was held, without its first `skip` octets."""
+        content: list[bytes | memoryview] = []
+        for chunk in self._held:
+            if skip >= len(chunk):
+                skip -= len(chunk)
+            else:
+                content.append(memoryview(chunk)[skip:] if skip else chunk)
+                skip = 0
+        return content
+
+    def facts(self) -> MessageFacts:
+        """Finish scanning and say what was found. Idempotent."""
+        if self._facts is None:
+            self._facts = self._scanner.finish()
+        return self._facts
+
+    def header(self) -> bytes:
+        """Return the header block as it arrived, with the empty line that ends it."""
+        header = self._scanner.header
+        if header is None:
+            raise ValueError("the header block never ended")
+        return header
+
+    async def body(self, header: bytes) -> Body:
+        """Return the message to store, its header block replaced by `header`.
+
+        Only for a message whose facts were accepted: its header block is complete and it is
+        no larger than allowed.
+        """
+        if not self._keeps:
+            raise ValueError("a refused message has no body to store")
+        original = self.header()
+        if self._spool is not None:
+            return await self._spool.seal(header)
+        return Body(
+            header=header,
+            chunks=tuple(self._content(len(original))),
+            content_size=self._scanner.size - len(original),
+        )
+
+
+@attrs.frozen
+class Collect:
+    """Makes collectors."""
+
+    blobs: BlobStore
+
+    def __call__(self, door: Door, max_bytes: int) -> Collector:
+        """Start receiving a message at `door`, at most `max_bytes` of it."""
+        return Collector(self.blobs, door, max_bytes)

@@ -1,0 +1,72 @@
+"""Writes the delivery reports that are owed (spec mail 6.7, contract 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from chatmail.domain.formats.dsn import FailedDelivery, Report, render
+from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.model.queue import FailedRecipient, QueueEntry
+from chatmail.domain.model.settings import SettingsSnapshot
+from chatmail.domain.ports.queue import OutboundQueue
+from chatmail.domain.ports.system import Clock, Entropy
+from chatmail.domain.usecases.intake import TakeIn
+
+_BATCH: Final = 20
+_LEASE_S: Final = 60.0
+_RETRY_S: Final = 30.0
+_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@attrs.frozen(kw_only=True)
+class DeliverReports:
+    """Claims due reports and delivers them to their senders' INBOX."""
+
+    queue: OutboundQueue
+    take_in: TakeIn
+    clock: Clock
+    entropy: Entropy
+    settings: Callable[[], SettingsSnapshot]
+    diagnose: Callable[[FailedRecipient], str]
+    """Gives the SMTP reply text of a failure; the face that owns reply texts supplies it."""
+
+    async def __call__(self) -> float | None:
+        """Deliver what is due.
+
+        Returns:  seconds until the next entry is due (0: at once), None when there is none.
+        """
+        now = self.clock.now_s()
+        for entry in await self.queue.claim(now, _BATCH, _LEASE_S):
+            await self._deliver(entry)
+        due = await self.queue.next_due_s()
+        return None if due is None else max(0.0, due - self.clock.now_s())
+
+    async def _deliver(self, entry: QueueEntry) -> None:
+        report = entry.report
+        try:
+            await self.take_in.own_report(report.sender, self._render(entry))
+        except TransientFailure:
+            delay = _RETRY_S * 2 ** min(entry.attempts, 7)
+            await self.queue.postpone(entry.id, self.clock.now_s() + delay)
+        else:
+            await self.queue.settle(entry.id)
+
+    def _render(self, entry: QueueEntry) -> bytes:
+        identity = self.settings().identity
+        report = entry.report
+        return render(
+            Report(
+                mail_domain=identity.mail_domain,
+                hostname=identity.hostname,
+                sender=report.sender,
+                failed=[FailedDelivery(f.address, self.diagnose(f)) for f in report.failed],
+                original_header=report.header,
+                arrived_s=report.arrived_s,
+                written_s=int(self.clock.now_s()),
+                message_id=self.entropy.text(_ALPHABET, 24),
+                boundary=self.entropy.text(_ALPHABET, 32),
+            )
+        )

@@ -1,0 +1,211 @@
+"""The single road into the store: gate, quota, commit.
+
+Every door ends here (submission, port 25, APPEND, our own reports), so the rules cannot differ
+between doors; what differs is the `Door` that is handed in. An architecture test lists the callers
+of `Intake.commit`: this module is the only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from chatmail.domain.formats.rfc5322 import edit_header
+from chatmail.domain.model.account import Account
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxId
+from chatmail.domain.model.message import Body, Envelope, HeaderEdit
+from chatmail.domain.model.queue import FailedRecipient, NewReport
+from chatmail.domain.model.settings import SettingsSnapshot
+from chatmail.domain.model.verdict import RefusalReason, Refuse
+from chatmail.domain.policy import quota, routing
+from chatmail.domain.policy.encryption_gate import GateContext, judge
+from chatmail.domain.ports.accounts import AccountStore
+from chatmail.domain.ports.intake import Delivery, Intake, IntakeBatch
+from chatmail.domain.ports.mailstore import MailStore
+from chatmail.domain.ports.system import Clock
+from chatmail.domain.usecases.collect import Collector
+
+REPORT_DELAY_S: Final = 2
+"""A report leaves this long after the reply: client-facts: one that overtakes the 250 is undone."""
+
+
+@attrs.frozen
+class Taken:
+    """The message is durable. `failed` are the recipients that got no copy."""
+
+    receipts: tuple[AppendReceipt | None, ...]
+    failed: tuple[FailedRecipient, ...]
+
+
+@attrs.frozen(kw_only=True)
+class TakeIn:
+    """Judges, makes room and commits."""
+
+    accounts: AccountStore
+    intake: Intake
+    mail: MailStore
+    clock: Clock
+    settings: Callable[[], SettingsSnapshot]
+
+    async def for_recipients(
+        self,
+        envelope: Envelope,
+        identity: EmailAddress,
+        message: Collector,
+        additions: Callable[[bool, bool], tuple[HeaderEdit, ...]],
+    ) -> Taken | Refuse:
+        """Take a submitted message in for all recipients that can be served.
+
+        `additions(has_message_id, has_date)` gives the fields to add.
+
+        Returns:  a refusal when the gate says no, or when every recipient fails for a reason known
+            now (the first one's, RCPT order); then nothing is stored (contract 3).
+        Raises:  TransientFailure, Overloaded: nothing was stored.
+        """
+        settings = self.settings()
+        facts = message.facts()
+        verdict = judge(
+            facts,
+            message.door,
+            GateContext(
+                envelope=envelope,
+                identity=identity,
+                settings=settings.gate,
+                local_domains=settings.identity.local_domains,
+            ),
+        )
+        if isinstance(verdict, Refuse):
+            return verdict
+        edits = verdict.edits + additions(
+            facts.header_facts.has_message_id, facts.header_facts.has_date
+        )
+        header = edit_header(message.header(), edits)
+        size = facts.size + len(header) - len(message.header())
+        served, failed = await self._sort_recipients(envelope, size, settings)
+        if not served:
+            return Refuse(failed[0].reason, subject=str(failed[0].address))
+        body = await message.body(header)
+        receipts = await self.intake.commit(
+            IntakeBatch(
+                body=body,
+                internal_date_s=int(self.clock.now_s()),
+                deliveries=tuple([Delivery(account.inbox) for account in served]),
+                reports=self._report(identity, failed, header) if failed else (),
+            )
+        )
+        await self._trim_after(served, size, settings)
+        return Taken(receipts, tuple(failed))
+
+    async def append(
+        self,
+        account: Account,
+        mailbox: MailboxId,
+        flags: Flags,
+        internal_date_s: int,
+        message: Collector,
+    ) -> AppendReceipt | Refuse | None:
+        """Take a message in for one mailbox of its owner, unedited (spec mail 4.4 APPEND).
+
+        Returns:  None when the mailbox is gone.
+        """
+        settings = self.settings()
+        facts = message.facts()
+        verdict = judge(
+            facts,
+            message.door,
+            GateContext(
+                envelope=Envelope(account.address, (account.address,)),
+                identity=account.address,
+                settings=settings.gate,
+                local_domains=settings.identity.local_domains,
+            ),
+        )
+        if isinstance(verdict, Refuse):
+            return verdict
+        used = await self.mail.usage(account.id)
+        if not quota.has_room(facts.size, used, settings.limits.max_mailbox_bytes):
+            return Refuse(RefusalReason.OVER_QUOTA)
+        body = await message.body(message.header())
+        (receipt,) = await self.intake.commit(
+            IntakeBatch(
+                body=body,
+                internal_date_s=internal_date_s,
+                deliveries=(Delivery(mailbox, flags),),
+            )
+        )
+        return receipt
+
+    async def own_report(self, recipient: EmailAddress, octets: bytes) -> None:
+        """Deliver a report this relay wrote to one of its own accounts, exempt from the gate.
+
+        A recipient that is gone or has no room gets none: a report is never reported on.
+        """
+        (account,) = await self.accounts.resolve((recipient,))
+        settings = self.settings()
+        if account is None or account.is_blocked:
+            return
+        if not await self._fits(account, len(octets), settings):
+            return
+        header, _, content = octets.partition(b"\r\n\r\n")
+        body = Body(header=header + b"\r\n\r\n", chunks=(content,), content_size=len(content))
+        await self.intake.commit(
+            IntakeBatch(
+                body=body,
+                internal_date_s=int(self.clock.now_s()),
+                deliveries=(Delivery(account.inbox),),
+            )
+        )
+
+    async def _sort_recipients(
+        self, envelope: Envelope, size: int, settings: SettingsSnapshot
+    ) -> tuple[list[Account], list[FailedRecipient]]:
+        local, remote = routing.split(envelope.recipients, settings.identity.local_domains)
+        reasons: dict[EmailAddress, RefusalReason] = dict.fromkeys(remote, RefusalReason.POLICY)
+        served: list[Account] = []
+        for address, account in zip(local, await self.accounts.resolve(local), strict=True):
+            if account is None or account.is_blocked:
+                reasons[address] = RefusalReason.UNKNOWN_RECIPIENT
+            elif not await self._fits(account, size, settings):
+                reasons[address] = RefusalReason.OVER_QUOTA
+            else:
+                served.append(account)
+        failed = [FailedRecipient(a, reasons[a]) for a in envelope.recipients if a in reasons]
+        return served, failed
+
+    async def _fits(self, account: Account, size: int, settings: SettingsSnapshot) -> bool:
+        limit = settings.limits.max_mailbox_bytes
+        if quota.has_room(size, account.used_bytes, limit):
+            return True
+        if not settings.quota.trim or size > limit:
+            return False
+        used = await self._trim(account, quota.trim_target(size, limit, settings.quota), settings)
+        return quota.has_room(size, used, limit)
+
+    async def _trim(self, account: Account, target: int, settings: SettingsSnapshot) -> int:
+        spared_from_s = int(self.clock.now_s()) - settings.quota.spare_younger_s
+        return await self.mail.trim(account.id, target, spared_from_s)
+
+    async def _trim_after(
+        self, served: list[Account], size: int, settings: SettingsSnapshot
+    ) -> None:
+        limit = settings.limits.max_mailbox_bytes
+        for account in served:
+            if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
+                await self._trim(account, quota.trim_target(0, limit, settings.quota), settings)
+
+    def _report(
+        self, sender: EmailAddress, failed: list[FailedRecipient], header: bytes
+    ) -> tuple[NewReport, ...]:
+        now = int(self.clock.now_s())
+        return (
+            NewReport(
+                sender=sender,
+                failed=tuple(failed),
+                header=header,
+                arrived_s=now,
+                due_s=now + REPORT_DELAY_S,
+            ),
+        )

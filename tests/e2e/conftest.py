@@ -1,0 +1,35 @@
+"""Fixtures of the end-to-end tests: a relay process, core processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cores import Cores
+from tests.e2e.relay import Relay
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.e2e)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(120))
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    """A fresh relay without a send limit."""
+    relay = Relay(tmp_path / "relay")
+    relay.start()
+    yield relay
+    assert relay.stop() == 0, "\n".join(relay.errors[-20:])
+
+
+@pytest.fixture
+def cores(tmp_path: Path) -> Iterator[Cores]:
+    """One core process; profiles come by `cores.online(relay)`."""
+    cores = Cores(tmp_path / "cores")
+    yield cores
+    cores.close()

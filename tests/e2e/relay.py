@@ -1,0 +1,191 @@
+"""Starts the installed program as its users do, and speaks to it over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import sqlite3
+import string
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "chatmail"]
+START_S = 20
+
+_CONFIG = """\
+[server]
+ip = "127.0.0.1"
+hostname = "127.0.0.1"
+state_dir = "state"
+[listen]
+smtp = ["127.0.0.1:0"]
+submission = ["127.0.0.1:0"]
+submissions = ["127.0.0.1:0"]
+imap = ["127.0.0.1:0"]
+imaps = ["127.0.0.1:0"]
+http = ["127.0.0.1:0"]
+https = ["127.0.0.1:0"]
+turn = []
+[limits]
+send_rate_per_minute = {rate}
+[registration]
+max_load_1m = 0
+min_free_disk_space = 0
+{registration}
+[tls]
+mode = "self-signed"
+"""
+
+
+@dataclass
+class Relay:
+    """One relay process on loopback with free ports, and its state in `folder`.
+
+    The ports stay the same over `restart`, as clients expect of a server.
+    """
+
+    folder: Path
+    rate: int = 0
+    registration: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    ports: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    _listener: threading.Thread | None = None
+
+    @property
+    def domain(self) -> str:
+        return "[127.0.0.1]"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "chatmail.toml"
+
+    def write_config(self) -> None:
+        text = _CONFIG.format(rate=self.rate, registration=self.registration)
+        for face, port in self.ports.items():
+            text = text.replace(f'\n{face} = ["127.0.0.1:0"]', f'\n{face} = ["127.0.0.1:{port}"]')
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(text)
+
+    def start(self) -> Relay:
+        self.write_config()
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", "--config", str(self.config)],
+            cwd=self.folder,
+            env={**os.environ, **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._drain_stderr(self.process)
+        line = self._read_ready(self.process)
+        self.ports = parse_ready(line)
+        return self
+
+    def _drain_stderr(self, process: subprocess.Popen[str]) -> None:
+        def drain() -> None:
+            assert process.stderr is not None
+            with process.stderr:
+                for line in process.stderr:
+                    self.errors.append(line.rstrip())
+
+        self._listener = threading.Thread(target=drain)
+        self._listener.start()
+
+    def _read_ready(self, process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        timer = threading.Timer(START_S, process.kill)
+        timer.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line.startswith("chatmail ready"):
+            process.kill()
+            process.wait()
+            self._close_pipes()
+            raise AssertionError(f"not ready: {line!r}\n" + "\n".join(self.errors))
+        return line
+
+    def kill(self) -> None:
+        """SIGKILL: the power cut of a process."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+        self._close_pipes()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(25)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+                raise
+        self._close_pipes()
+        return self.process.returncode
+
+    def _close_pipes(self) -> None:
+        assert self.process is not None
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        if self._listener is not None:
+            self._listener.join(10)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def lose_account(self, address: str) -> None:
+        """Rename an account in the stopped relay's database, so that nobody has the address."""
+        self.stop()
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "chatmail.db")) as db, db:
+            changed = db.execute(
+                "UPDATE accounts SET address = 'gone@gone.test' WHERE address = ?", (address,)
+            )
+            assert changed.rowcount == 1
+        self.start()
+
+    def cpu_s(self) -> float:
+        """CPU seconds the process has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def credentials(self) -> tuple[str, str]:
+        """A new address and a password that JIT accepts."""
+        name = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(9))
+        return f"{name}@{self.domain}", secrets.token_urlsafe(17)[:22]
+
+
+def parse_ready(line: str) -> dict[str, int]:
+    """Return face → port of a ready line; several addresses of one face: the last one."""
+    ports = {}
+    for pair in line.split()[2:]:
+        face, _, address = pair.partition("=")
+        ports[face] = int(address.rpartition(":")[2])
+    return ports
+
+
+def wait_until(what: str, condition: object, timeout_s: float = 20) -> None:
+    """Poll until `condition()` is true; for facts that no event announces."""
+    assert callable(condition)
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"timed out waiting until {what}")

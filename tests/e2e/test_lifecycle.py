@@ -1,0 +1,185 @@
+"""Starting, stopping, reloading: what an operator and a service manager see."""
+
+from __future__ import annotations
+
+import imaplib
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import wire
+from tests.e2e.relay import COMMAND, Relay, parse_ready, wait_until
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_help_version_and_usage_errors(tmp_path: Path) -> None:
+    helped = run("--help", cwd=tmp_path)
+    assert helped.returncode == 0
+    assert "serve --demo" in helped.stdout
+    assert run("--version", cwd=tmp_path).stdout.startswith("chatmail ")
+    wrong = run("serve", "--fly", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "--fly" in wrong.stderr
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    started = run("serve", "--config", "nowhere.toml", cwd=tmp_path)
+    assert started.returncode == 1
+    assert len(started.stderr.splitlines()) == 1
+    assert "nowhere.toml" in started.stderr
+    assert started.stdout == ""
+
+
+def test_a_broken_file_starts_nothing_and_lists_every_problem(tmp_path: Path) -> None:
+    config = tmp_path / "chatmail.toml"
+    config.write_text(
+        '[server]\nip = "127.0.0.1"\n[limits]\nmax_message_size = "30 M"\n'
+        "[registration]\npasword_min = 9\nusername_min = 12\n"
+    )
+    started = run("serve", "--config", str(config), cwd=tmp_path)
+    assert started.returncode == 1
+    assert re.search(r"chatmail\.toml:4: limits\.max_message_size: .*30 M", started.stderr)
+    assert re.search(r"chatmail\.toml:6: .*did you mean registration\.password_min", started.stderr)
+    assert "username_min" in started.stderr
+    assert "Traceback" not in started.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
+    base = 21000
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--demo", "--port-base", str(base)],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("chatmail ready"):
+            break
+    ports = parse_ready(said[-1])
+    assert ports["imaps"] == base + 993
+    assert ports["submissions"] == base + 465
+    assert ports["https"] == base + 443
+    welcome = "".join(said)
+    assert f"https://127.0.0.1:{base + 443}" in welcome
+    assert "dclogin:" in welcome
+    assert "Delta Chat" in welcome
+    taken = run("serve", "--demo", "--port-base", str(base), "--state-dir", "other", cwd=tmp_path)
+    assert taken.returncode == 1
+    assert len(taken.stderr.splitlines()) == 1
+    assert re.search(rf"\b{base + 25}\b|\b{base + 80}\b|\b{base}\d*", taken.stderr)
+    locked = run("serve", "--demo", "--port-base", str(base + 100), cwd=tmp_path)
+    assert locked.returncode == 1
+    assert "chatmail-demo" in locked.stderr
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=25)
+    assert process.returncode == 0, errors
+    assert (tmp_path / "chatmail-demo" / "chatmail.db").exists()
+
+
+def test_sigterm_tells_sessions_and_exits_zero(relay: Relay) -> None:
+    account = relay.credentials()
+    reader = wire.imap(relay, *account)
+    reader.select("INBOX")
+    reader.send(b"A1 IDLE\r\n")
+    assert reader.readline().startswith(b"+ ")
+    sender = wire.smtp(relay, *account)
+    started = time.monotonic()
+    assert relay.process is not None
+    relay.process.send_signal(signal.SIGTERM)
+    assert reader.readline() == b"* BYE [UNAVAILABLE] Server restarting\r\n"
+    assert sender.getreply()[0] == 421
+    assert relay.stop() == 0
+    assert time.monotonic() - started < 20
+
+
+def test_accounts_and_mail_outlive_a_restart(relay: Relay) -> None:
+    alice, bob = relay.credentials(), relay.credentials()
+    wire.imap(relay, *bob).logout()
+    sender = wire.smtp(relay, *alice)
+    sender.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
+    relay.restart()
+    reader = wire.imap(relay, *bob)
+    assert reader.select("INBOX")[1] == [b"1"]
+    relay.restart()
+    with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+        wire.imap(relay, bob[0], "a wrong password")
+
+
+def test_sighup_changes_settings_and_keeps_connections(relay: Relay) -> None:
+    reader = wire.imap(relay, *relay.credentials())
+    assert relay.process is not None
+    relay.registration = "jit = false"
+    relay.write_config()
+    relay.process.send_signal(signal.SIGHUP)
+
+    def closed() -> bool:
+        try:
+            wire.imap(relay, *relay.credentials()).logout()
+        except imaplib.IMAP4.error:
+            return True
+        return False
+
+    wait_until("registration is closed", closed)
+    assert reader.noop()[0] == "OK"
+    relay.config.write_text("[server\n")
+    relay.process.send_signal(signal.SIGHUP)
+    wait_until(
+        "the broken file was reported", lambda: any("chatmail.toml" in e for e in relay.errors)
+    )
+    assert reader.noop()[0] == "OK"
+
+
+def test_health_answers_on_loopback_http(relay: Relay) -> None:
+    for path in ("livez", "readyz"):
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{relay.ports['http']}/{path}", timeout=5
+        ) as answer:
+            assert answer.status == 200
+
+
+def test_service_manager_hears_ready_and_stopping(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(20)
+        relay = Relay(tmp_path / "relay", env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"})
+        relay.start()
+        heard = b""
+        while b"READY=1" not in heard or b"WATCHDOG=1" not in heard:
+            heard += manager.recv(4096) + b"\n"
+        assert relay.stop() == 0
+        while b"STOPPING=1" not in heard:
+            heard += manager.recv(4096) + b"\n"
+
+
+def test_nothing_private_reaches_the_log(relay: Relay) -> None:
+    alice, bob = relay.credentials(), relay.credentials()
+    wire.imap(relay, *bob).logout()
+    sender = wire.smtp(relay, *alice)
+    message_id, octets = wire.encrypted(alice[0])
+    sender.sendmail(alice[0], [bob[0]], octets)
+    with pytest.raises(imaplib.IMAP4.error):
+        wire.imap(relay, alice[0], "canary-password")
+    relay.stop()
+    log = "\n".join(relay.errors)
+    for secret in (alice[0], bob[0], alice[1], "canary-password", message_id.strip("<>")):
+        assert secret not in log
+        assert secret.split("@")[0] not in log
+    relay.start()

@@ -1,0 +1,77 @@
+"""Owed reports reach their sender once, or are tried again."""
+
+from __future__ import annotations
+
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.model.queue import FailedRecipient, NewReport, QueueId
+from chatmail.domain.model.verdict import RefusalReason
+from chatmail.domain.usecases.deliver_reports import DeliverReports
+from tests.unit.domain.usecases.relay import (
+    DOMAIN,
+    NOW_S,
+    CountingEntropy,
+    FewReports,
+    MemoryRelay,
+)
+
+ALICE = f"alice@{DOMAIN}"
+
+
+def report(due_s: int = int(NOW_S)) -> NewReport:
+    return NewReport(
+        sender=EmailAddress.parse(ALICE),
+        failed=(
+            FailedRecipient(EmailAddress.parse("gone@relay.test"), RefusalReason.UNKNOWN_RECIPIENT),
+        ),
+        header=b"Message-ID: <orig@relay.test>\r\n\r\n",
+        arrived_s=int(NOW_S) - 2,
+        due_s=due_s,
+    )
+
+
+def delivering(relay: MemoryRelay, queue: FewReports) -> DeliverReports:
+    return DeliverReports(
+        queue=queue,  # type: ignore[arg-type]
+        take_in=relay.take_in,
+        clock=relay.clock,
+        entropy=CountingEntropy(),
+        settings=lambda: relay.settings,
+        diagnose=lambda failed: f"550 5.1.1 <{failed.address}>: {failed.reason.value}",
+    )
+
+
+async def test_a_due_report_lands_in_the_senders_inbox_and_is_settled() -> None:
+    relay, queue = MemoryRelay(), FewReports([report()])
+    alice = relay.accounts.add(ALICE)
+    assert await delivering(relay, queue)() is None
+    (stored,) = await relay.inbox(alice)
+    assert b"Message-ID: <orig@relay.test>" in stored
+    assert b"Diagnostic-Code: smtp; 550 5.1.1 <gone@relay.test>: unknown_recipient" in stored
+    assert queue.entries == {}
+
+
+async def test_nothing_leaves_before_it_is_due() -> None:
+    relay, queue = MemoryRelay(), FewReports([report(due_s=int(NOW_S) + 2)])
+    alice = relay.accounts.add(ALICE)
+    assert await delivering(relay, queue)() == 2
+    assert await relay.inbox(alice) == []
+
+
+async def test_a_sender_that_is_gone_gets_none_and_the_entry_ends() -> None:
+    relay, queue = MemoryRelay(), FewReports([report()])
+    await delivering(relay, queue)()
+    assert queue.entries == {}
+    assert relay.intake.batches == []
+
+
+async def test_store_trouble_postpones() -> None:
+    relay, queue = MemoryRelay(), FewReports([report()])
+    relay.accounts.add(ALICE)
+
+    async def fail(batch: object) -> None:
+        raise TransientFailure
+
+    relay.intake.commit = fail  # type: ignore[method-assign,assignment]
+    await delivering(relay, queue)()
+    assert queue.postponed == {QueueId(0): NOW_S + 30}

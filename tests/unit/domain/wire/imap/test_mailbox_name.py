@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatmail.domain.wire.imap.mailbox_name import (
+    canonical_name,
+    decode_name,
+    encode_name,
+    matches,
+    may_be_created,
+)
+
+
+@pytest.mark.parametrize(
+    ("wire", "name"),
+    [
+        (b"INBOX", "INBOX"),
+        (b"Inbox", "INBOX"),
+        (b"inbox/x", "inbox/x"),
+        (b"", ""),
+        (b"A&-B", "A&B"),
+        (b"Entw&APw-rfe", "Entwürfe"),
+        pytest.param(
+            b"~peter/mail/&U,BTFw-/&ZeVnLIqe-", "~peter/mail/台北/日本語", id="rfc3501-5.1.3"
+        ),
+        (b"&2D3eAA-", "😀"),
+    ],
+)
+def test_modified_utf7_is_read_and_written(wire, name):
+    assert decode_name(wire) == name
+    assert decode_name(encode_name(name)) == name
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(b"a&b", id="unterminated-shift"),
+        pytest.param(b"&", id="bare-ampersand"),
+        pytest.param(b"&AGE-", id="printable-ascii-encoded"),
+        pytest.param(b"&APw-&APw-", id="superfluous-shift"),
+        pytest.param(b"&AP-", id="odd-octets"),
+        pytest.param(b"&APx-", id="bits-left-over"),
+        pytest.param(b"&2D0-", id="lone-surrogate"),
+        pytest.param(b"&A/A-", id="slash-in-base64"),
+        pytest.param("ü".encode(), id="8-bit"),
+        pytest.param(b"a\x01b", id="control"),
+        pytest.param(b"&!!!-", id="not-base64"),
+    ],
+)
+def test_a_name_that_is_not_canonical_modified_utf7_is_refused(wire):
+    assert decode_name(wire) is None
+
+
+@given(st.text(max_size=30))
+def test_names_survive_the_wire(name):
+    assert decode_name(encode_name(name)) == canonical_name(name)
+
+
+@given(st.binary(max_size=20))
+def test_one_name_has_one_wire_form(wire):
+    name = decode_name(wire)
+    if name is not None and name != "INBOX":
+        assert encode_name(name) == wire
+
+
+def test_only_the_whole_name_inbox_is_case_insensitive():
+    assert canonical_name("iNbOx") == "INBOX"
+    assert canonical_name("Inbox/x") == "Inbox/x"
+
+
+@pytest.mark.parametrize(
+    "name", ["DeltaChat", "a/b/c/d/e/f/g/h", "Entwürfe", "x" * 200, "a b", ".x", "..."]
+)
+def test_ordinary_names_may_be_created(name):
+    assert may_be_created(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/..",
+        "a/./b",
+        "a\nb",
+        "a\x00",
+        "a%",
+        "*",
+        "\x85",
+        "a/b/c/d/e/f/g/h/i",
+        "x" * 201,
+        "ü" * 101,
+        chr(0xD800),
+    ],
+)
+def test_dangerous_names_may_not_be_created(name):
+    assert not may_be_created(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("*", "a/b", True),
+        ("%", "a/b", False),
+        ("%", "a", True),
+        ("%", "", True),
+        ("a/%", "a/b", True),
+        ("a/%", "a/b/c", False),
+        ("a/*", "a/b/c", True),
+        ("a*c", "a/b/c", True),
+        ("a%c", "abc", True),
+        ("a%c", "a/c", False),
+        ("%/%", "a/b", True),
+        ("%/%", "a", False),
+        ("a", "ab", False),
+        ("ab", "a", False),
+        ("", "", True),
+        ("", "a", False),
+        ("inbox", "INBOX", True),
+        ("InB%", "INBOX", True),
+        ("ABC", "abc", False),
+        ("*%", "a/b", True),
+        ("%%b", "ab", True),
+    ],
+)
+def test_list_patterns(pattern, name, expected):
+    assert matches(pattern, name) is expected
+
+
+@given(st.text("ab/*%", max_size=8), st.text("ab/", max_size=10))
+def test_patterns_mean_what_the_regular_expression_means(pattern, name):
+    expression = "".join({"*": ".*", "%": "[^/]*"}.get(c, re.escape(c)) for c in pattern)
+    assert matches(pattern, name) is (re.fullmatch(expression, name) is not None)
+
+
+@pytest.mark.timeout(2)
+def test_a_hostile_pattern_does_not_backtrack():
+    name = "a" * 200
+    assert not matches("*a" * 99 + "b", name)
+    assert not matches("%a" * 32000, name)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+
+from chatmail.domain.wire.imap.commands import (
+    SearchAll,
+    SearchAnd,
+    SearchDate,
+    SearchHeader,
+    SearchNot,
+    SearchOr,
+    SearchText,
+)
+from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
+
+HEADER = (
+    b"From: =?utf-8?q?J=C3=BCrgen?= <j@x>\r\n"
+    b"Subject: one\r\n two\r\n"
+    b"Date: Tue, 1 Feb 1994 23:30:00 -0800\r\n"
+    b"X-Broken: =?no-such-charset?q?x?=\r\n"
+    b"X-Latin: \xfc\r\n"
+    b"no colon here\r\n"
+    b"\r\n"
+)
+BODY = SearchText("needle", headers_too=False)
+
+
+def probed(key, header: bytes = HEADER, *chunks: bytes) -> bool:
+    probe = ContentProbe(key)
+    probe.header(header)
+    for chunk in chunks:
+        probe.body(chunk)
+    return probe.holds(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "needs"),
+    [
+        (SearchAll(), Content.NONE),
+        (SearchDate("<", 1, sent=False), Content.NONE),
+        (SearchDate("<", 1, sent=True), Content.HEADER),
+        (SearchNot(SearchHeader("From", "x")), Content.HEADER),
+        (SearchOr(SearchAll(), BODY), Content.WHOLE),
+        (SearchAnd((SearchHeader("From", "x"), BODY)), Content.WHOLE),
+        (SearchText("x", headers_too=True), Content.WHOLE),
+    ],
+)
+def test_a_search_says_what_it_must_read(key, needs):
+    assert needs_content(key) is needs
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("from", "jürgen", True),
+        ("FROM", "JÜRGEN", True),
+        ("From", "J@X", True),
+        ("To", "", False),
+        ("Subject", "", True),
+        ("subject", "ONE TWO", True),
+        ("subject", "three", False),
+        ("x-broken", "no-such-charset", True),
+        ("x-latin", "ü", True),
+    ],
+)
+def test_header_fields_are_compared_decoded_unfolded_and_case_blind(name, value, expected):
+    assert probed(SearchHeader(name, value)) is expected
+
+
+@pytest.mark.parametrize(
+    ("comparison", "day", "expected"),
+    [
+        ("=", 8797, True),
+        ("<", 8797, False),
+        ("<", 8798, True),
+        (">=", 8797, True),
+        (">=", 8798, False),
+    ],
+)
+def test_the_sent_date_is_that_of_the_header_without_its_zone(comparison, day, expected):
+    assert probed(SearchDate(comparison, day, sent=True)) is expected
+
+
+@pytest.mark.parametrize("date", [b"", b"Date: nonsense\r\n", b"Date: 32 Feb 1994 1:1:1\r\n"])
+def test_a_message_without_a_date_matches_no_sent_key(date):
+    assert not probed(SearchDate(">=", 0, sent=True), date + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (b"a NEEDLE b",),
+        (b"nee", b"dle"),
+        (b"n", b"e", b"e", b"d", b"l", b"e"),
+        (b"x" * 99, b"needle"),
+    ],
+)
+def test_body_text_is_found_across_chunks(chunks):
+    assert probed(BODY, HEADER, *chunks)
+
+
+def test_body_text_is_not_looked_for_in_the_header():
+    header = b"Subject: needle\r\n\r\n"
+    assert not probed(BODY, header, b"hay")
+    assert probed(SearchText("needle", headers_too=True), header, b"hay")
+
+
+def test_a_found_text_settles_the_probe_and_stays_found():
+    probe = ContentProbe(BODY)
+    probe.header(HEADER)
+    assert not probe.is_settled
+    probe.body(b"needle")
+    assert probe.is_settled
+    probe.body(b"hay")
+    assert probe.holds(BODY)
+
+
+def test_several_texts_are_looked_for_in_the_header():
+    found, missing = SearchText("one two", True), SearchText("three", True)
+    probe = ContentProbe(SearchOr(found, missing))
+    probe.header(HEADER)
+    assert probe.holds(found)
+    assert not probe.holds(missing)
+
+
+def test_headers_alone_settle_a_search_for_headers():
+    probe = ContentProbe(SearchHeader("a", "b"))
+    probe.header(b"\r\n")
+    assert probe.is_settled
+
+
+def test_texts_of_different_length_are_found_each():
+    long, short = SearchText("abcdefgh", False), SearchText("hi", False)
+    probe = ContentProbe(SearchAnd((long, short)))
+    for octet in b"..abcdefghi":
+        probe.body(bytes((octet,)))
+    assert probe.holds(long)
+    assert probe.holds(short)
