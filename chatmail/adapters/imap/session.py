@@ -4,8 +4,8 @@ Memory: everything here is small and slotted, because most sessions only wait (s
 at most 20 KiB each). Nothing is queued for a session; what it has to be told is computed from the
 store when it may be told (spec mail 1.7).
 
-Cancellation: one scope encloses the connection. Its deadline is set for each wait for input and
-lifted afterwards, so a timeout or a drain never cuts a command in half.
+Cancellation: one scope encloses the connection. Its deadline is moved at each wait for input and is
+far away or lifted while a command runs, so neither a timeout nor a drain cuts a command in half.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ LOGIN_S: Final = 180.0
 INACTIVITY_S: Final = 1800.0
 TRANSFER_S: Final = 120.0
 """Longest pause inside a message that is being appended."""
+COMMAND_S: Final = 600.0
+"""A deadline further away than this is left standing while a command runs: moving it costs more
+than all else in a wait."""
 EVENTS_PER_TURN: Final = 32
 """Pipelined commands executed before other connections get a turn."""
 
@@ -156,6 +159,8 @@ class Session:
     async def flush_if_large(self) -> None:
         """Write and give way to others once 64 KiB are queued."""
         if self._out_octets >= FLUSH_OCTETS:
+            # A slow reader may take longer than any patience; the stream watches its progress.
+            self.scope.deadline = math.inf
             await self.flush()
             await trio.lowlevel.checkpoint()
 
@@ -183,18 +188,15 @@ class Session:
         while True:
             event = self.machine.next_event()
             if event is not NEED_DATA:
-                await self._take_turns()
+                if self._farewell is not None:
+                    raise Farewell(self._farewell)
+                self._events += 1
+                if self._events % EVENTS_PER_TURN == 0:
+                    await self.flush_if_large()
+                    await trio.lowlevel.checkpoint()
                 return event
             deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
             self.machine.receive_data(await self.receive(deadline))
-
-    async def _take_turns(self) -> None:
-        if self._farewell is not None:
-            raise Farewell(self._farewell)
-        self._events += 1
-        if self._events % EVENTS_PER_TURN == 0:
-            await self.flush_if_large()
-            await trio.lowlevel.checkpoint()
 
     def _deadline(self) -> float:
         if self.account_or_none is not None:
@@ -215,7 +217,8 @@ class Session:
 
     def _received(self, octets: bytes) -> bytes:
         self.is_waiting = False
-        self.scope.deadline = math.inf
+        if self.scope.deadline - trio.current_time() < COMMAND_S:
+            self.scope.deadline = math.inf
         if self.scope.cancel_called:  # while the octets were on their way to this task
             raise Farewell(self.farewell())
         if not octets:
@@ -229,6 +232,7 @@ class Session:
             raise Farewell(self._farewell)
         selection = self.selection
         octets = None
+        self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
             self._idle_scope = idle_scope
             self.is_waiting = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from chatmail.adapters.imap import fetch
 from chatmail.domain.model.mailbox import MailboxEntry
@@ -265,3 +266,20 @@ async def test_modseq_item_and_vanished_modifier() -> None:
         assert await client.ok(b"FETCH 1 (UID MODSEQ)") == [b"* 1 FETCH (UID 1 MODSEQ (2))"]
         reply = await client.cmd(b"UID FETCH 1 FLAGS (CHANGEDSINCE 1 VANISHED)")
         assert reply[-1].startswith(b"BAD ")
+
+
+async def test_a_slow_reader_is_not_cut_off_by_the_inactivity_limit(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.deliver(LARGE)
+    async with world.session() as client:
+        send_all = client.server.send_all
+
+        async def slow(data: bytes) -> None:
+            await trio.sleep(900)
+            await send_all(data)
+
+        monkeypatch.setattr(client.server, "send_all", slow)
+        (line,) = await client.ok(b"UID FETCH 1 BODY.PEEK[]")
+        assert line.endswith(LARGE + b")")
