@@ -29,6 +29,7 @@ from chatmail.domain.formats.pgp_mime import EncryptedBody, envelope_finding
 from chatmail.domain.formats.report_form import report_fault
 from chatmail.domain.formats.rfc5322 import HeaderBlock, end_of_header, parse_header
 from chatmail.domain.formats.securejoin import secure_join_finding
+from chatmail.domain.formats.transfer_encoding import encoding_of
 
 MAX_FORM_OCTETS: Final = 100 * 1024
 """The largest message that is looked at as one of the small plaintext forms."""
@@ -164,8 +165,7 @@ def _encoding_finding(block: HeaderBlock, content_type: ContentType | None) -> F
     """Check H-05, then H-06."""
     if content_type is None:
         return broken("H-05")
-    encoding = block.first(b"content-transfer-encoding")
-    if encoding is not None and encoding.lower() not in _PLAIN_ENCODINGS:
+    if encoding_of(block) not in _PLAIN_ENCODINGS:
         return broken("H-06")
     return NO_FINDING
 

@@ -17,6 +17,7 @@ import attrs
 from chatmail.domain.formats.content_type import TEXT_PLAIN, ContentType, parse_content_type
 from chatmail.domain.formats.facts import NO_FINDING, Finding, broken
 from chatmail.domain.formats.rfc5322 import HeaderBlock, parse_header
+from chatmail.domain.formats.transfer_encoding import encoding_of
 
 MAX_PART_HEADER_OCTETS: Final = 2048
 MAX_PART_FIELDS: Final = 8
@@ -50,7 +51,6 @@ class _State(enum.Enum):
     PREAMBLE = enum.auto()
     PART_HEADER = enum.auto()
     CONTENT = enum.auto()
-    CLOSE_LINE = enum.auto()
     EPILOGUE = enum.auto()
     BAD = enum.auto()
 
@@ -107,12 +107,8 @@ class MultipartSplitter:
         while going:
             if self._state is _State.PART_HEADER:
                 going = self._part_header(at_end=at_end)
-            elif self._state is _State.CLOSE_LINE:
-                going = self._close_line(at_end=at_end)
             elif self._state is _State.EPILOGUE:
                 going = self._epilogue()
-            elif self._state is _State.BAD:
-                going = False
             else:
                 going = self._text(at_end=at_end)
 
@@ -174,7 +170,7 @@ class MultipartSplitter:
         return _Line.CONTENT, end
 
     def _cross(self, line: _Line, size: int) -> None:
-        """Step over a delimiter that begins the buffer; its own CRLF stays."""
+        """Step over a delimiter that begins the buffer; the CRLF of its line stays for the next."""
         if self._state is _State.CONTENT:
             self._events.append((Piece.END, b""))
         self._buffer = self._buffer[size:]
@@ -182,7 +178,8 @@ class MultipartSplitter:
         self._state = _State.PART_HEADER
         if line is _Line.CLOSE:
             self._events.append((Piece.CLOSE, b""))
-            self._state = _State.CLOSE_LINE
+            self._buffer = self._buffer[2:]
+            self._state = _State.EPILOGUE
 
     # --- part headers ----------------------------------------------------------------------------
 
@@ -215,16 +212,6 @@ class MultipartSplitter:
         self._state = _State.CONTENT
         return True
 
-    # --- the end ---------------------------------------------------------------------------------
-
-    def _close_line(self, *, at_end: bool) -> bool:
-        """Wait for the CRLF that ends the line of the close delimiter, or for the end."""
-        if len(self._buffer) < 2 and not at_end:
-            return False
-        self._buffer = self._buffer[2:]
-        self._state = _State.EPILOGUE
-        return True
-
     def _epilogue(self) -> bool:
         if self._buffer:
             self._events.append((Piece.EPILOGUE, self._buffer))
@@ -255,14 +242,14 @@ _MAX_OTHER_FIELD_OCTETS: Final = 256
 
 @attrs.frozen
 class PartHeader:
-    """What the header block of a part says. `encoding` is lower case, empty when absent."""
+    """What the header block of a part says. `encoding` is lower case."""
 
     content_type: ContentType
     encoding: bytes
     finding: Finding  # M-08
 
 
-_BROKEN_PART: Final = PartHeader(TEXT_PLAIN, b"", broken("M-08"))
+_BROKEN_PART: Final = PartHeader(TEXT_PLAIN, b"7bit", broken("M-08"))
 
 
 # The same few blocks come with every message of a client; each is at most 2 KiB.
@@ -285,8 +272,7 @@ def parse_part_header(octets: bytes) -> PartHeader:
         or max(map(len, octets.split(b"\r\n"))) > MAX_LINE_OCTETS
     ):
         return _BROKEN_PART
-    encoding = block.first(b"content-transfer-encoding") or b""
-    return PartHeader(content_type, encoding.lower(), _other_fields(block))
+    return PartHeader(content_type, encoding_of(block), _other_fields(block))
 
 
 def _part_type(block: HeaderBlock) -> ContentType | None:
@@ -344,8 +330,3 @@ def split_multipart(body: bytes, boundary: bytes) -> Multipart | None:
         elif piece in texts:
             texts[piece].append(octets)
     return Multipart(b"".join(texts[Piece.PREAMBLE]), tuple(parts), b"".join(texts[Piece.EPILOGUE]))
-
-
-def is_blank(octets: bytes) -> bool:
-    """Say whether there is nothing but SP, HT, CR and LF."""
-    return not octets.strip(b" \t\r\n")

@@ -24,13 +24,11 @@ _PART_TYPES: Final = (_PROTOCOL, b"application/octet-stream")
 _BLANK: Final = b" \t\r\n"
 
 
-def envelope_finding(content_type: ContentType | None) -> Finding:
-    """Check the top-level Content-Type: M-01 to M-03, H-05 when it is malformed.
+def envelope_finding(content_type: ContentType) -> Finding:
+    """Check the top-level Content-Type: M-01 to M-03.
 
     Source:  RFC 3156 §4; spec policy 1.4.
     """
-    if content_type is None:
-        return broken("H-05")
     if content_type.media_type != b"multipart/encrypted":
         return broken("M-01")
     if not is_boundary(content_type.get(b"boundary")):

@@ -12,7 +12,7 @@ from chatmail.domain.formats.content_type import ContentType
 from chatmail.domain.formats.header_rules import content_type_of
 from chatmail.domain.formats.mime import Multipart, Part, is_boundary, split_multipart
 from chatmail.domain.formats.rfc5322 import HeaderBlock, end_of_header, parse_header
-from chatmail.domain.formats.transfer_encoding import decode
+from chatmail.domain.formats.transfer_encoding import decode, encoding_of
 
 MAX_TEXT_OCTETS: Final = 16 * 1024
 MAX_STATUS_OCTETS: Final = 16 * 1024
@@ -25,7 +25,7 @@ _STATUS_TYPES: Final = frozenset((b"message/delivery-status", b"message/global-d
 _ORIGINAL_TYPES: Final = frozenset(
     (b"message/rfc822", b"text/rfc822-headers", b"message/global", b"message/global-headers")
 )
-_PLAIN_ENCODINGS: Final = (b"", b"7bit", b"8bit", b"binary")
+_PLAIN_ENCODINGS: Final = (b"7bit", b"8bit", b"binary")
 
 
 def report_fault(block: HeaderBlock, content_type: ContentType, body: bytes) -> str | None:
@@ -75,11 +75,10 @@ def minimise_report(octets: bytes) -> bytes:
 
 def _report(block: HeaderBlock, content_type: ContentType, body: bytes) -> Multipart | None:
     kind = content_type.get(b"report-type")
-    encoding = block.first(b"content-transfer-encoding") or b""
     boundary = content_type.get(b"boundary")
     if kind is not None and kind.lower() != b"delivery-status":
         return None
-    if boundary is None or not is_boundary(boundary) or encoding.lower() not in _PLAIN_ENCODINGS:
+    if boundary is None or not is_boundary(boundary) or encoding_of(block) not in _PLAIN_ENCODINGS:
         return None
     report = split_multipart(body, boundary)
     if report is None or max(len(report.preamble), len(report.epilogue)) > MAX_AROUND_OCTETS:

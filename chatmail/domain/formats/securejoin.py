@@ -14,7 +14,7 @@ from chatmail.domain.formats.facts import NO_FINDING, NO_SECURE_JOIN, Finding, b
 from chatmail.domain.formats.mime import PartHeader, is_boundary, split_multipart
 from chatmail.domain.formats.pgp_mime import BlankText
 from chatmail.domain.formats.rfc5322 import HeaderBlock
-from chatmail.domain.formats.transfer_encoding import decode
+from chatmail.domain.formats.transfer_encoding import decode, encoding_of
 
 REQUESTS: Final = frozenset((b"vc-request", b"vg-request"))
 
@@ -39,8 +39,7 @@ def secure_join_finding(block: HeaderBlock, content_type: ContentType, body: byt
     if content_type.media_type == b"multipart/mixed":
         return _in_one_part(block, content_type, body, text)
     if content_type.media_type == b"text/plain":
-        encoding = block.first(b"content-transfer-encoding") or b""
-        return NO_FINDING if _says(content_type, encoding.lower(), body, text) else _BROKEN
+        return NO_FINDING if _says(content_type, encoding_of(block), body, text) else _BROKEN
     return _BROKEN
 
 
@@ -49,8 +48,11 @@ def _in_one_part(
 ) -> Finding:
     """Check form A: what the reference relay demands, and core therefore sends."""
     boundary = content_type.get(b"boundary")
-    encoding = block.first(b"content-transfer-encoding") or b"7bit"
-    if boundary is None or not is_boundary(boundary) or encoding.lower() not in (b"7bit", b"8bit"):
+    if (
+        boundary is None
+        or not is_boundary(boundary)
+        or encoding_of(block) not in (b"7bit", b"8bit")
+    ):
         return _BROKEN
     multipart = split_multipart(body, boundary)
     if multipart is None or len(multipart.parts) != 1:

@@ -10,6 +10,8 @@ import binascii
 import re
 from typing import Final, Protocol
 
+from chatmail.domain.formats.rfc5322 import HeaderBlock
+
 MAX_LINE_OCTETS: Final = 998
 
 # Octets that may stand in quoted-printable text as they are; `=` only as =XX or before a line end.
@@ -29,9 +31,18 @@ class Decoder(Protocol):
         """Return the rest; `failed` is final after this."""
 
 
+def encoding_of(block: HeaderBlock) -> bytes:
+    """Return the Content-Transfer-Encoding of a block in lower case; 7bit when there is none.
+
+    An empty one is no encoding at all.
+    """
+    value = block.first(b"content-transfer-encoding")
+    return b"7bit" if value is None else value.lower()
+
+
 def decoder_for(encoding: bytes) -> Decoder | None:
     """Return a decoder for a lower-case encoding name, None if M-13 does not know it."""
-    if encoding in (b"", b"7bit", b"8bit"):
+    if encoding in (b"7bit", b"8bit"):
         return Identity()
     if encoding == b"base64":
         return Base64()

@@ -108,3 +108,24 @@ def test_armor_of_pgpy() -> None:
     octets, finding = read(pgpy_encrypted())
     assert finding == Finding()
     assert octets[0] & 0x80
+
+
+BEGIN = b"-----BEGIN PGP MESSAGE-----\r\n"
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n-----END PGP MESSAGE-----\r\n"])
+@pytest.mark.parametrize(
+    ("start", "rule"),
+    [
+        (b"", "A-01"),
+        (BEGIN, "A-02"),
+        (BEGIN + b"\r\n", "A-04"),
+        (BEGIN + b"\r\nAB==\r\n", "A-04"),
+        (BEGIN + b"\r\nABCD\r\n=AAAA\r\n", "A-06"),
+    ],
+)
+def test_overlong_lines_break_one_rule_however_cut(start: bytes, rule: str, end: bytes) -> None:
+    text = start + b"x" * 999 + end
+    assert read(text)[1].inbound == rule
+    assert read(text, [1] * len(text))[1].inbound == rule
+    assert read(start + b"x" * 3000, [500] * 9)[1].inbound == rule

@@ -224,6 +224,15 @@ def retained(thing: object, seen: set[int] | None = None) -> int:
     )
 
 
+def test_large_plain_text_is_not_kept() -> None:
+    scanner = MessageScanner(max_bytes=2**30)
+    scanner.feed(make_message(encrypted=False, text="hello"))
+    for _ in range(10):
+        scanner.feed(b"hello\r\n" * 8000)
+    assert retained(scanner) < 10_000
+    assert scanner.finish().structure.strict == "M-01"
+
+
 def test_size_and_header_are_known_while_it_arrives() -> None:
     message = make_message()
     end = message.index(b"\r\n\r\n") + 4

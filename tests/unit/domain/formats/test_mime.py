@@ -55,6 +55,7 @@ def part_contents(body: bytes, boundary: bytes = b"b") -> list[bytes] | None:
         (b"--b\r\n\r\nx--b--", None),
         (b"--b\r\nA: b\r\n--b--", None),
         (b"--b\r\n--b--", None),
+        (b"--b\r\n--bb: c\r\n\r\nx\r\n--b--", [b"x"]),
         (b"--b--", []),
         (b"", None),
         (b"text", None),
@@ -132,4 +133,4 @@ def test_part_header() -> None:
 
 def test_part_header_that_says_nothing() -> None:
     header = parse_part_header(b"\r\n")
-    assert (header.content_type.media_type, header.encoding) == (b"text/plain", b"")
+    assert (header.content_type.media_type, header.encoding) == (b"text/plain", b"7bit")

@@ -105,3 +105,12 @@ def test_nothing_is_read_after_a_fault() -> None:
     walker = walk(b"\0")
     walker.feed(packets())
     assert walker.finish() == "O-01"
+
+
+@pytest.mark.parametrize("length", ["short", "five", "partial"])
+@pytest.mark.parametrize("size", [60, 400, 9000])
+def test_headers_cut_between_any_two_octets(size: int, length: str) -> None:
+    octets = pkesk(3, 99, noise(300)) + seipd(size, length=length)
+    assert walk(octets, [1] * len(octets)).fault is None
+    for missing in range(1, 6):
+        assert walk(octets[:-missing], [1] * len(octets)).fault == "O-05"

@@ -305,6 +305,9 @@ BAD_REQUESTS = {
     "X-SJ3 encoding": join(
         "Secure-Join: vc-request", "Content-Type: text/plain\r\nContent-Transfer-Encoding: x-y"
     ),
+    "X-SJ3 empty encoding": securejoin_request(
+        flat=True, fields=[("Content-Transfer-Encoding", "")]
+    ),
     "X-SJ3 top encoding": securejoin_request(fields=[("Content-Transfer-Encoding", "base64")]),
     "X-SJ3 two parts": securejoin_request(
         body=multipart(*[part(b"Secure-Join: vc-request", "Content-Type: text/plain")] * 2)
@@ -529,6 +532,10 @@ BAD_SETUPS = {
     "armor header": setup_message().replace(b"Passphrase-Begin", b"Comment"),
     "no armor": setup_message(armored=b"hello"),
     "not closed": setup_message()[:-6],
+    "encoding": setup_message().replace(
+        b"setup\r\n\r\n", b"setup\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    ),
+    "epilogue": setup_message() + b"hello",
     "preamble": setup_message().replace(b"\r\n\r\n\r\n--", b"\r\n\r\nhello\r\n--", 1),
 }
 

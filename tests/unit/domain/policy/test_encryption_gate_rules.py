@@ -258,6 +258,7 @@ REFUSED = [
     ("H-05", ALL, with_type(f'multipart/encrypted; boundary="{BOUNDARY}')),
     ("H-05", ALL, with_type(f"multipart/encrypted; boundary*={BOUNDARY}")),
     ("H-06", ALL, with_fields(("Content-Transfer-Encoding", "base64"))),
+    ("H-06", ALL, with_fields(("Content-Transfer-Encoding", ""))),
     ("H-06", ALL, with_fields(("Content-Transfer-Encoding", "7bit; x=y"))),
     # MIME
     ("M-01", ALL, with_type(f"multipart/encrypted-foo; boundary={BOUNDARY}")),
@@ -301,6 +302,7 @@ REFUSED = [
     ("M-12", ALL, with_payload(ARMORED, "Content-Type: multipart/mixed; boundary=x")),
     ("M-12", ALL, with_control(b"Version: 1", "Content-Type: message/rfc822")),
     ("M-13", ALL, with_payload(ARMORED, OCTETS, "Content-Transfer-Encoding: binary")),
+    ("M-13", ALL, with_payload(ARMORED, OCTETS, "Content-Transfer-Encoding:")),
     (
         "M-13",
         ALL,
@@ -309,6 +311,13 @@ REFUSED = [
         ),
     ),
     ("M-13", OURS, with_payload(wrap(ARMORED), OCTETS, "Content-Transfer-Encoding: base64")),
+    (
+        "M-14",
+        ALL,
+        with_control(
+            b"!", "Content-Type: application/pgp-encrypted", "Content-Transfer-Encoding: base64"
+        ),
+    ),
     ("M-14", INB, with_payload(b"!" + wrap(ARMORED), OCTETS, "Content-Transfer-Encoding: base64")),
     ("M-14", INB, with_payload(wrap(ARMORED)[:-4], OCTETS, "Content-Transfer-Encoding: base64")),
     (
@@ -377,6 +386,7 @@ REFUSED = [
     ("O-10", ALL, with_packets(packet(1, b"\x03" + bytes(8)) + seipd())),
     ("O-10", ALL, with_packets(packet(1, b"") + seipd())),
     ("O-11", ALL, with_packets(packet(1, b"\x06\x14\x04" + noise(40)) + seipd(version=2))),
+    ("O-11", ALL, with_packets(packet(1, b"\x06\x15") + seipd(version=2))),
     ("O-11", ALL, with_packets(packet(1, b"\x06\x15\x06" + noise(60)) + seipd(version=2))),
     *(("O-12", ALL, with_packets(pkesk(3, bad) + seipd())) for bad in (0, 3, 17, 19, 22, 27, 28)),
     ("O-13", ALL, with_packets(pkesk(3, 25, noise(32) + b"\x21" + noise(32)) + seipd())),
