@@ -1,0 +1,112 @@
+"""Contract of `Intake` and `BlobStore`."""
+
+from __future__ import annotations
+
+import trio
+
+from chatmail.domain.model.message import Body
+from chatmail.domain.ports.intake import Delivery, IntakeBatch
+from tests.unit.ports.world import HEADER, NOW_S, Stores, make_report
+
+
+async def test_what_was_committed_can_be_read(stores: Stores) -> None:
+    account = await stores.account()
+    (receipt,) = await stores.deliver(account.inbox, content=b"octets \x00\xff\r\n")
+    opened = await stores.mail.open(account.id, "INBOX")
+    entry = opened.entry(receipt.uid)
+    assert entry.size == len(HEADER) + 11
+    assert entry.header_size == len(HEADER)
+    assert entry.internal_date_s == NOW_S
+    assert await stores.mail.read(entry, 0, entry.size) == HEADER + b"octets \x00\xff\r\n"
+
+
+async def test_one_message_lands_in_every_mailbox_in_order(stores: Stores) -> None:
+    ann, bob = await stores.account("ann"), await stores.account("bob")
+    receipts = await stores.deliver(bob.inbox, ann.inbox)
+    assert [receipt.mailbox for receipt in receipts] == [bob.inbox, ann.inbox]
+    assert [receipt.uid for receipt in receipts] == [1, 1]
+
+
+async def test_a_mailbox_that_went_away_gets_none_and_the_others_their_copy(
+    stores: Stores,
+) -> None:
+    ann = await stores.account()
+    other = await stores.mail.create(ann.id, "Other", None, NOW_S)
+    await stores.mail.delete(ann.id, "Other")
+    first, second = await stores.deliver(other.id, ann.inbox)
+    assert first is None
+    assert second.uid == 1
+
+
+async def test_two_commits_of_one_caller_keep_their_order(stores: Stores) -> None:
+    ann, bob = await stores.account("ann"), await stores.account("bob")
+    for number in range(5):
+        await stores.deliver(ann.inbox, bob.inbox, content=b"%d" % number)
+    for account in (ann, bob):
+        opened = await stores.mail.open(account.id, "INBOX")
+        uids, count = opened.uids()
+        assert list(uids[:count]) == [1, 2, 3, 4, 5]
+        last = opened.entry(5)
+        assert (await stores.mail.read(last, last.header_size, 9)) == b"4"
+
+
+async def test_hints_are_out_and_the_message_visible_when_commit_returns(stores: Stores) -> None:
+    account = await stores.account()
+    opened = await stores.mail.open(account.id, "INBOX")
+    before = opened.info().highest_modseq
+    seen = []
+    with stores.hints.subscribe(account.inbox, lambda: seen.append(opened.info().messages)):
+        await stores.deliver(account.inbox)
+    assert seen == [1]
+    assert stores.hints.published[-1].modseq == opened.info().highest_modseq == before + 1
+
+
+async def test_a_delivery_can_carry_flags(stores: Stores) -> None:
+    account = await stores.account()
+    (receipt,) = await stores.deliver(
+        account.inbox, flags=frozenset({"\\Seen", "\\Deleted", "$Work"})
+    )
+    opened = await stores.mail.open(account.id, "INBOX")
+    assert opened.entry(receipt.uid).flags == {"\\Seen", "\\Deleted", "$Work"}
+    assert list(opened.keywords()) == ["$Work"]
+    assert (opened.info().unseen, opened.info().deleted) == (0, 1)
+
+
+async def test_a_cancelled_caller_waits_for_its_commit(stores: Stores) -> None:
+    account = await stores.account()
+    with trio.CancelScope() as scope:
+
+        async def cancel_soon() -> None:
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_soon)
+            await stores.deliver(account.inbox)
+    info = await stores.mail.info(account.id, "INBOX")
+    assert info.messages in (0, 1)
+
+
+async def test_a_spooled_message_is_stored_whole(stores: Stores) -> None:
+    account = await stores.account()
+    chunks = [bytes([number]) * 50_000 for number in range(8)]
+    async with stores.blobs.spool() as spool:
+        for chunk in chunks:
+            await spool.write(memoryview(chunk))
+        body = await spool.seal(HEADER)
+        assert body.size == len(HEADER) + 400_000
+        batch = IntakeBatch(body=body, internal_date_s=NOW_S, deliveries=(Delivery(account.inbox),))
+        (receipt,) = await stores.intake.commit(batch)
+    opened = await stores.mail.open(account.id, "INBOX")
+    entry = opened.entry(receipt.uid)
+    assert entry.size == body.size
+    assert await stores.mail.read(entry, 0, entry.size) == HEADER + b"".join(chunks)
+    assert await stores.mail.read(entry, len(HEADER) + 99_999, 2) == b"\x01\x02"
+
+
+async def test_a_report_needs_no_delivery(stores: Stores) -> None:
+    await stores.account()
+    batch = IntakeBatch(
+        body=Body(HEADER, (), 0), internal_date_s=NOW_S, deliveries=(), reports=(make_report(),)
+    )
+    assert await stores.intake.commit(batch) == ()
+    assert await stores.queue.next_due_s() == NOW_S + 2

@@ -1,0 +1,170 @@
+"""The stores under contract: every port of one store, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from chatmail.adapters.storage.store import Store, StoreOptions, open_store
+from chatmail.domain.model.account import Account, NewAccount
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
+from chatmail.domain.model.message import Body
+from chatmail.domain.model.queue import FailedRecipient, NewReport
+from chatmail.domain.model.verdict import RefusalReason
+from chatmail.domain.ports.accounts import AccountStore
+from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
+from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
+from chatmail.domain.ports.queue import OutboundQueue
+from tests.unit.fakes.accounts import MemoryAccountStore, MemoryOutboundQueue
+from tests.unit.fakes.mailstore import (
+    MemoryBlobStore,
+    MemoryDeviceTokens,
+    MemoryHints,
+    MemoryIntake,
+    MemoryMailStore,
+    MemoryState,
+)
+
+NOW_S = 1_767_225_600  # 2026-01-01T00:00:00Z
+DAY_S = 86_400
+HEADER = b"From: <ann@relay.test>\r\nMessage-ID: <m1@relay.test>\r\n\r\n"
+
+
+class StillClock:
+    """Time moves only by hand."""
+
+    def __init__(self) -> None:
+        self.time_s = float(NOW_S)
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def monotonic_s(self) -> float:
+        return self.time_s
+
+
+class ListLog:
+    """Keeps event names."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def info(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.events.append(event)
+
+
+@attrs.define(kw_only=True)
+class Stores:
+    """The ports of one store."""
+
+    accounts: AccountStore
+    intake: Intake
+    blobs: BlobStore
+    mail: MailStore
+    queue: OutboundQueue
+    tokens: DeviceTokens
+    hints: MemoryHints
+    clock: StillClock
+    log: ListLog
+    store: Any = None
+
+    async def account(self, name: str = "ann") -> Account:
+        """Create an account."""
+        new = NewAccount(
+            address=EmailAddress.parse(f"{name}@relay.test"),
+            secret=f"hash of {name}",
+            created_s=NOW_S,
+            first_login_day=None,
+        )
+        return (await self.accounts.create(new))[0]
+
+    async def deliver(
+        self,
+        *mailboxes: MailboxId,
+        content: bytes = b"hello\r\n",
+        flags: Flags = NO_FLAGS,
+        date_s: int = NOW_S,
+        reports: tuple[NewReport, ...] = (),
+    ) -> tuple[AppendReceipt | None, ...]:
+        """Commit one message."""
+        return await self.intake.commit(
+            IntakeBatch(
+                body=Body(HEADER, (content,), len(content)),
+                internal_date_s=date_s,
+                deliveries=tuple(Delivery(mailbox, flags) for mailbox in mailboxes),
+                reports=reports,
+            )
+        )
+
+
+def make_report(sender: str = "ann@relay.test", due_s: int = NOW_S + 2) -> NewReport:
+    return NewReport(
+        sender=EmailAddress.parse(sender),
+        failed=(
+            FailedRecipient(
+                EmailAddress.parse("nobody@relay.test"), RefusalReason.UNKNOWN_RECIPIENT
+            ),
+        ),
+        header=HEADER,
+        arrived_s=NOW_S,
+        due_s=due_s,
+    )
+
+
+@asynccontextmanager
+async def memory_stores(_: Path) -> AsyncIterator[Stores]:
+    hints = MemoryHints()
+    state = MemoryState(hints)
+    tokens = MemoryDeviceTokens()
+    yield Stores(
+        accounts=MemoryAccountStore(state, tokens),
+        intake=MemoryIntake(state),
+        blobs=MemoryBlobStore(state),
+        mail=MemoryMailStore(state),
+        queue=MemoryOutboundQueue(state),
+        tokens=tokens,
+        hints=hints,
+        clock=StillClock(),
+        log=ListLog(),
+    )
+
+
+@asynccontextmanager
+async def sqlite_stores(
+    state_dir: Path, options: StoreOptions | None = None, log: ListLog | None = None
+) -> AsyncIterator[Stores]:
+    hints, clock, log = MemoryHints(), StillClock(), log or ListLog()
+    async with (
+        open_store(state_dir, "sqlite", hints, clock, log, options) as store,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(store.run)
+        yield stores_of(store, hints, clock, log)
+        nursery.cancel_scope.cancel()
+
+
+def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog) -> Stores:
+    return Stores(
+        accounts=store.accounts,
+        intake=store.intake,
+        blobs=store.blobs,
+        mail=store.mail,
+        queue=store.queue,
+        tokens=store.tokens,
+        hints=hints,
+        clock=clock,
+        log=log,
+        store=store,
+    )
+
+
+IMPLEMENTATIONS = {"memory": memory_stores, "sqlite": sqlite_stores}
