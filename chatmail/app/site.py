@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from chatmail.adapters.http.facts import Check, ShownLimits, SiteFacts
 from chatmail.app.config_identity import tls_mode
 from chatmail.domain.formats.account_links import BoundPorts, CertificateKind, RelayFacts
-from chatmail.domain.model.account import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from chatmail.adapters.net.tls import TlsKeeper
@@ -58,7 +57,6 @@ class Site:
     def facts(self) -> SiteFacts:
         """Return what the pages show."""
         settings = self._settings()
-        retention = self.boot.retention
         return SiteFacts(
             relay=self.relay(),
             registration_open=settings.registration.is_open,
@@ -67,12 +65,10 @@ class Site:
             language=self.boot.web.language,
             title=self.boot.web.title,
             contact=self.boot.web.privacy_mail,
+            # No word of retention: nothing removes old mail by age yet.
             limits=ShownLimits(
                 message_bytes=settings.limits.max_message_bytes,
                 mailbox_bytes=settings.limits.max_mailbox_bytes,
-                retention_days=_days(retention.messages),
-                large_retention_days=_days(retention.large),
-                inactive_days=_days(retention.inactive_accounts),
             ),
             own_hosts=frozenset({settings.identity.hostname}),
             trusted_proxies=settings.trusted_proxies,
@@ -94,7 +90,3 @@ class Site:
     def _is_self_signed(self) -> bool:
         # Until an ACME client is built in, its mode runs on a self-signed certificate (wiring).
         return tls_mode(self.boot) in ("self-signed", "acme")
-
-
-def _days(seconds: float | None) -> int | None:
-    return int(seconds // SECONDS_PER_DAY) if seconds else None

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,40 +58,60 @@ def test_a_broken_file_starts_nothing_and_lists_every_problem(tmp_path: Path) ->
     assert not (tmp_path / "state").exists()
 
 
-def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
-    base = 21000
+@contextlib.contextmanager
+def demo(folder: Path, base: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A running demo relay and everything it said up to its ready line."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--demo", "--port-base", str(base)],
-        cwd=tmp_path,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("chatmail ready"):
-            break
-    ports = parse_ready(said[-1])
-    assert ports["imaps"] == base + 993
-    assert ports["submissions"] == base + 465
-    assert ports["https"] == base + 443
-    welcome = "".join(said)
-    assert f"http://127.0.0.1:{base + 80}/" in welcome
-    assert "dclogin:" in welcome
-    assert "Delta Chat" in welcome
-    taken = run("serve", "--demo", "--port-base", str(base), "--state-dir", "other", cwd=tmp_path)
-    assert taken.returncode == 1
-    assert len(taken.stderr.splitlines()) == 1
-    assert re.search(rf"\b{base + 25}\b|\b{base + 80}\b|\b{base}\d*", taken.stderr)
-    locked = run("serve", "--demo", "--port-base", str(base + 100), cwd=tmp_path)
-    assert locked.returncode == 1
-    assert "chatmail-demo" in locked.stderr
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=25)
-    assert process.returncode == 0, errors
+    with process:
+        try:
+            assert process.stdout is not None
+            said = ""
+            for line in process.stdout:
+                said += line
+                if line.startswith("chatmail ready"):
+                    break
+            yield process, said
+        finally:
+            process.kill()
+
+
+def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
+    base = 21000
+    with demo(tmp_path, base) as (process, said):
+        ports = parse_ready(said.splitlines()[-1])
+        assert ports == {
+            "smtp": base + 525,
+            "submission": base + 587,
+            "submissions": base + 465,
+            "imap": base + 143,
+            "imaps": base + 993,
+            "http": base + 80,
+            "https": base + 443,
+        }
+        assert f"http://127.0.0.1:{base + 80}/" in said
+        assert "dclogin:" in said
+        assert "Delta Chat" in said
+        taken = run(
+            "serve", "--demo", "--port-base", str(base), "--state-dir", "other", cwd=tmp_path
+        )
+        assert taken.returncode == 1
+        assert re.fullmatch(
+            rf".*port {base + 525} is already in use by .*pid {process.pid}.*\n", taken.stderr
+        )
+        locked = run("serve", "--demo", "--port-base", str(base + 100), cwd=tmp_path)
+        assert locked.returncode == 1
+        assert len(locked.stderr.splitlines()) == 1
+        assert "chatmail-demo" in locked.stderr
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=25)
+        assert process.returncode == 0, errors
     assert (tmp_path / "chatmail-demo" / "chatmail.db").exists()
 
 

@@ -52,7 +52,7 @@ def locked(state_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StateDirectoryInUse("another process uses the state directory") from None
+            raise StateDirectoryInUse(f"{state_dir}: another chatmail process uses it") from None
         yield
     finally:
         os.close(fd)

@@ -187,6 +187,15 @@ async def test_an_idle_session_outlives_the_inactivity_limit(autojump_clock: obj
             assert await client.line() == b"* OK Still here"
 
 
+async def test_a_session_that_stays_counts_as_a_login_of_the_day(autojump_clock: object) -> None:
+    world = World()
+    async with idling(world) as client:
+        before = world.authenticate.touched
+        assert before == 1  # SELECT
+        assert await client.line() == b"* OK Still here"
+        assert world.authenticate.touched == before + 1
+
+
 async def test_a_deleted_mailbox_ends_idle() -> None:
     world = World()
     async with idling(world) as client:

@@ -197,6 +197,26 @@ async def test_a_blocked_account_loses_its_sessions() -> None:
         assert await client.line() == b""
 
 
+async def test_a_blocked_account_gets_no_more_of_a_running_fetch() -> None:
+    world = World()
+    for _ in range(200):
+        world.deliver(MESSAGE + b"x" * 5000)
+    async with world.session() as client:
+        send_all = client.server.send_all
+
+        async def blocking(data: bytes) -> None:
+            world.sessions.close_all(AccountId(1))
+            await send_all(data)
+
+        client.server.send_all = blocking  # type: ignore[method-assign]
+        await client.send(b"a UID FETCH 1:* BODY.PEEK[]\r\n")
+        received = b""
+        while octets := await client._stream.receive_some(65536):
+            received += octets
+        assert b"BYE" not in received
+        assert received.count(b" FETCH ") < 200
+
+
 async def test_a_mailbox_deleted_elsewhere_ends_the_sessions_in_it() -> None:
     world = World()
     async with world.session() as other:

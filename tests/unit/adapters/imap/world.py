@@ -117,6 +117,7 @@ class FakeAuthenticate:
         self.accounts: dict[tuple[str, bytes], Account] = {}
         self.refusal = LoginRefusal(RefusalReason.BAD_CREDENTIALS, 2.0)
         self.seen: list[Credentials] = []
+        self.touched = 0
 
     async def __call__(self, credentials: Credentials, source: str) -> Account | LoginRefusal:
         await trio.lowlevel.checkpoint()
@@ -124,6 +125,7 @@ class FakeAuthenticate:
         return self.accounts.get((credentials.login, credentials.password), self.refusal)
 
     async def touch_daily(self, account: Account) -> Account:
+        self.touched += 1
         return account
 
 
