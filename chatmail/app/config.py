@@ -31,7 +31,7 @@ from chatmail.app.config_keys import (
 from chatmail.app.config_sources import Entry, Gathered, gather, insert
 from chatmail.app.config_values import quoted
 
-DEFAULT_FILE: Final = Path("/etc/chatmail/chatmail.toml")
+USUAL_FILES: Final = (Path("data/chatmail.toml"), Path("/etc/chatmail/chatmail.toml"))
 
 # Names of values that other servers' files use.
 _VALUE_ALIASES: Final = {
@@ -81,13 +81,14 @@ class LoadedConfig:
 
 
 def config_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read when none was named: `CHATMAIL_CONFIG`, else the usual place.
+    """Return the file to read when none was named: `CHATMAIL_CONFIG`, else a usual place.
 
     None: there is no file, so the environment has to say everything.
+    Source:  spec admin 4.1: `./data/chatmail.toml`, then `/etc/chatmail/chatmail.toml`.
     """
     if environ.get("CHATMAIL_CONFIG"):
         return Path(environ["CHATMAIL_CONFIG"])
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    return next((file for file in USUAL_FILES if file.exists()), None)
 
 
 def load_config(

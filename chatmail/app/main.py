@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,13 @@ from chatmail.adapters.system.logs import open_log
 from chatmail.adapters.system.redaction import Public, exception_place
 from chatmail.app import demo
 from chatmail.app.cli.parser import ServeOptions, parse
-from chatmail.app.config import ConfigError, LoadedConfig, config_file, load_config
+from chatmail.app.config import (
+    USUAL_FILES,
+    ConfigError,
+    LoadedConfig,
+    config_file,
+    load_config,
+)
 from chatmail.app.config_identity import tls_mode
 from chatmail.app.service_notify import ServiceManager, announce, ready_line
 from chatmail.app.tree import run_relay
@@ -88,10 +94,23 @@ def _load(options: ServeOptions) -> LoadedConfig:
     file = options.config or config_file(os.environ)
     if file is not None and not file.is_file():
         raise ConfigError((f"{file}: no such configuration file",))
+    if file is None and not _names_a_domain(os.environ):
+        raise ConfigError(
+            (
+                f"no configuration file ({', '.join(map(str, USUAL_FILES))}): write one with "
+                '[server] domain = "…", name one with --config, or try: chatmail serve --demo',
+            )
+        )
     chosen = {}
     if options.state_dir is not None:
         chosen["server.state_dir"] = str(options.state_dir.absolute())
     return load_config(file, os.environ, chosen, now_s=now_s)
+
+
+def _names_a_domain(environ: Mapping[str, str]) -> bool:
+    """Say whether the environment alone can configure a relay (spec admin 5.4)."""
+    names = ("MAIL_DOMAIN", "MADDY_DOMAIN", "CHATMAIL__SERVER__DOMAIN", "CHATMAIL__SERVER__IP")
+    return any(environ.get(name) for name in names)
 
 
 def _not_built_yet(boot: BootConfig) -> Iterator[str]:

@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_port_base,
         default=argparse.SUPPRESS,
-        help="with --demo: first port; ports are N+25 … N+993 (default 2000: 2525, 2587 … 2993)",
+        help="with --demo: first port; ports are N+80 (http) … N+993 (imaps); default 2000",
     )
     parser = argparse.ArgumentParser(
         prog="chatmail",

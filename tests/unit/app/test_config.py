@@ -387,6 +387,15 @@ def test_file_to_read_is_named_by_the_environment() -> None:
     assert config_file({"CHATMAIL_CONFIG": "/x/y.toml"}) == Path("/x/y.toml")
 
 
+def test_a_file_below_the_working_directory_comes_before_the_system_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "chatmail.toml").touch()
+    assert config_file({}) == Path("data/chatmail.toml")
+
+
 def test_drop_ins_are_merged_in_name_order(tmp_path: Path) -> None:
     folder = tmp_path / "chatmail.d"
     folder.mkdir()
