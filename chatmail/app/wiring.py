@@ -103,11 +103,18 @@ def open_keeper(boot: BootConfig, clock: SystemClock) -> TlsKeeper:
     Raises:  CertificateError: it cannot be used; the text is for the operator.
     """
     policy = tls_policy(boot)
-    if tls_mode(boot) == "files" and boot.tls.cert is not None and boot.tls.key is not None:
-        pair = CertificatePair(boot.tls.cert, boot.tls.key)
-        return TlsKeeper(pair, now_s=clock.now_s, policy=policy)
+    given = certificate_pair(boot)
+    if given is not None:
+        return TlsKeeper(given, now_s=clock.now_s, policy=policy)
     pair = ensure_self_signed(boot.state_dir / "tls", certificate_names(boot), clock.now_s())
     return TlsKeeper(pair, now_s=clock.now_s, policy=policy, allow_expired=True)
+
+
+def certificate_pair(boot: BootConfig) -> CertificatePair | None:
+    """Return the files the operator gave; None: the certificate is our own."""
+    if boot.tls.mode == "self-signed" or boot.tls.cert is None or boot.tls.key is None:
+        return None
+    return CertificatePair(boot.tls.cert, boot.tls.key)
 
 
 def tls_policy(boot: BootConfig) -> TlsPolicy:

@@ -31,6 +31,7 @@ from chatmail.adapters.storage.segments import Place, SegmentLog
 from chatmail.adapters.storage.spool import SegmentSpool
 from chatmail.adapters.storage.statements import Statements
 from chatmail.adapters.storage.transaction import Transaction
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import ChatmailError, Overloaded, TransientFailure
 from chatmail.domain.model.mailbox import MailboxHint, Modseq
 from chatmail.domain.model.message import Body
@@ -313,7 +314,7 @@ class Writer:
             tx = await self._in_thread(self._committer.commit, jobs)
         except StoreFailed as failure:
             self.failure = failure
-            self._log.warning("store_failed", reason=str(failure))
+            self._log.warning("store_failed", reason=Public(str(failure)), cause=failure.__cause__)
             self._fail(jobs, "the store has failed")
             raise
         except Busy:
@@ -325,7 +326,9 @@ class Writer:
                 for job in jobs:
                     await self._process([job])
                 return
-            self._log.warning("job_refused", reason=str(fault), job=type(jobs[0]).__name__)
+            self._log.warning(
+                "job_refused", reason=Public(str(fault)), job=Public(type(jobs[0]).__name__)
+            )
             if isinstance(fault, DiskFull):
                 self._fail(jobs, "the disk is full", Overloaded)
             else:
@@ -367,7 +370,7 @@ class Writer:
         except StorageFault as fault:
             # A full disk or a long reader: the log grows on, the next try may do better.
             self._committer.rows_since_checkpoint = 0
-            self._log.warning("checkpoint_postponed", reason=str(fault))
+            self._log.warning("checkpoint_postponed", reason=Public(str(fault)))
 
     async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
         # Shielded: a batch that was taken is brought to its end; bounded by the disk alone.
