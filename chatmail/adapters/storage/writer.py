@@ -259,6 +259,7 @@ class Writer:
                     await trio.lowlevel.checkpoint_if_cancelled()
                 self._in_hand = self._take()
                 await self._process(self._in_hand)
+                self._in_hand = []  # or their octets would live on until the next batch
                 if self._must_fold:
                     self._must_fold = False
                     await self._checkpoint(truncate=True)
