@@ -156,7 +156,7 @@ class SegmentMailStore:
                 other = index.loaded.get(mailbox)
                 if other is not None:
                     return other
-                published = ticket.head
+                published = index.heads.get(mailbox, ticket.head)
                 if read is None or (published is not None and published.is_gone):
                     return None
                 if published is None or published.highest_modseq <= read.head.highest_modseq:

@@ -12,7 +12,6 @@ a failed sync or an I/O error nothing is known any more: the store fails, and so
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Protocol, TypeVar
@@ -260,6 +259,7 @@ class Writer:
                     await trio.lowlevel.checkpoint_if_cancelled()
                 self._in_hand = self._take()
                 await self._process(self._in_hand)
+                self._in_hand = []  # or their octets would live on until the next batch
                 if self._must_fold:
                     self._must_fold = False
                     await self._checkpoint(truncate=True)
@@ -281,8 +281,10 @@ class Writer:
 
     async def _sleep(self) -> None:
         """Wait for a job; fold the log when none comes for a while."""
-        dirty = self._committer.rows_since_checkpoint >= CHECKPOINT_ROWS
-        with trio.move_on_after(CHECKPOINT_IDLE_S if dirty else math.inf):
+        if self._committer.rows_since_checkpoint < CHECKPOINT_ROWS:
+            await self._wait_for_job()
+            return
+        with trio.move_on_after(CHECKPOINT_IDLE_S):
             await self._wait_for_job()
         if not self._queue:
             await self._checkpoint()
