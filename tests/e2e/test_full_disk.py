@@ -58,9 +58,13 @@ def test_a_full_disk_answers_4xx_and_heals(small_disk: Path, size: int) -> None:
             client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
             filler = small_disk / "filler"
             fill(filler)
-            with pytest.raises(smtplib.SMTPResponseException) as refused:
+
+            def send_many() -> None:
                 for _ in range(40):
                     client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], size)[1])
+
+            with pytest.raises(smtplib.SMTPResponseException) as refused:
+                send_many()
             assert refused.value.smtp_code in (451, 452)
             with wire.imap(relay, *bob) as reader:
                 count = int(reader.select("INBOX")[1][0] or b"0")
