@@ -45,7 +45,7 @@ run *ARGS:
 
 # Micro-benchmarks of parser, gate, store and streams; they print, they do not judge.
 bench:
-    for script in bench/*.py; do echo "== $script"; {{python}} "$script"; done
+    for script in bench/*.py; do echo "== $script"; {{python}} -m "bench.$(basename "$script" .py)"; done
 
 # All that has to hold: what CI runs.
 check: lint unit e2e
