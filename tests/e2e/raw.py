@@ -392,10 +392,12 @@ class Sender:
         return message_id
 
 
-def fill(relay: Relay, account: tuple[str, str], count: int, size: int = 300) -> None:
+def fill(
+    relay: Relay, account: tuple[str, str], count: int, size: int = 300, distinct: int = 50
+) -> None:
     """Put `count` messages into an INBOX: some by APPEND, the others as copies of them."""
     with client(relay, account, "INBOX") as box:
-        seeds = min(count, 50)
+        seeds = min(count, distinct)
         for _ in range(seeds):
             assert box.append(wire.encrypted(account[0], size)[1]).is_ok
         have = seeds
