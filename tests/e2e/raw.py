@@ -147,7 +147,11 @@ class RawImap:
         if buffer_octets:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_octets)
         raw.settimeout(TIMEOUT_S)
-        raw.connect(("127.0.0.1", relay.ports[face]))
+        try:
+            raw.connect(("127.0.0.1", relay.ports[face]))
+        except OSError:
+            raw.close()
+            raise
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket: socket.socket = raw
         if face != "imap":
