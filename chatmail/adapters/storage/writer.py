@@ -85,6 +85,9 @@ class Job:
     def place(self, place: Place) -> None:
         """Take note where the message is."""
 
+    def undone(self) -> None:
+        """Take note that the batch failed and that nothing of it was stored."""
+
     def plan(self, tx: Transaction) -> None:
         """Do the work in SQL and on drafts."""
         raise NotImplementedError
@@ -131,9 +134,10 @@ class Committer:
         Returns:  the transaction, whose drafts are to be published.
         Raises:  StorageFault: nothing of the batch was stored (StoreFailed: nobody knows).
         """
-        has_appended = self._write_contents(jobs)
-        tx = Transaction(self._sql, self._index, self._new_id, int(self._clock.now_s()))
+        has_appended = False
         try:
+            has_appended = self._write_contents(jobs)
+            tx = Transaction(self._sql, self._index, self._new_id, int(self._clock.now_s()))
             with translated():
                 self._plan(jobs, tx)
         except StoreFailed:
@@ -143,6 +147,8 @@ class Committer:
                 self._database.rollback()
             if has_appended:
                 self._segments.undo()
+            for job in jobs:
+                job.undone()
             raise
         return tx
 
