@@ -27,6 +27,7 @@ from chatmail.app.config import (
     load_config,
 )
 from chatmail.app.config_identity import tls_mode
+from chatmail.app.limits import raise_file_limit
 from chatmail.app.service_notify import ServiceManager, announce, ready_line
 from chatmail.app.tree import run_relay
 from chatmail.domain.model.errors import PermanentFailure
@@ -43,6 +44,7 @@ def main() -> None:
     """Run the command line; ends the process with the contract's exit code."""
     options = parse(sys.argv[1:])
     tune_allocator()
+    raise_file_limit()
     sys.exit(_serve(options))
 
 
