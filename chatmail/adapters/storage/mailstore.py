@@ -103,7 +103,9 @@ class SharedMailbox:
                 break
         if modseq < floor:
             # Older than what is remembered: every gap may be news (RFC 7162 §3.2.5.1).
-            gone = [uid for uid in range(1, loaded.head.uid_next) if uid not in loaded.entries]
+            gone = list(range(1, loaded.head.uid_next))
+        # The read may have seen a commit that is not published yet: what is shown is not gone.
+        gone = [uid for uid in gone if uid not in loaded.entries]
         return loaded.changes(modseq, uid_next, gone)
 
     def close(self) -> None:

@@ -187,7 +187,10 @@ class Upkeep:
         # A segment without living records is about to be removed as a whole.
         doomed = [row for row in rows if row[1] in live]
         try:
-            await trio.to_thread.run_sync(self._overwrite, doomed, limiter=self._limiter)
+            # Left to itself at shutdown: zeros may take longer than a stop, and are written again.
+            await trio.to_thread.run_sync(
+                self._overwrite, doomed, limiter=self._limiter, abandon_on_cancel=True
+            )
         except StorageFault as fault:
             self._log.warning("erase_failed", reason=Public(str(fault)))
             raise TransientFailure("dead content could not be erased") from fault

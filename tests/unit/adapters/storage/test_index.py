@@ -267,21 +267,26 @@ async def test_an_account_in_use_is_kept_over_one_that_is_not(opener: Opener) ->
         assert stores.store.index.record_at(ann.address) is not None
 
 
+class Pausing(SqliteDatabase):
+    """Stops between COMMIT and publishing, until `go_on`; `durable` tells that it got there."""
+
+    go_on: trio.Event | None = None
+    durable: trio.Event | None = None
+
+    def commit(self) -> None:
+        super().commit()
+        if self.go_on is not None:
+            go_on, self.go_on = self.go_on, None
+            if self.durable is not None:
+                trio.from_thread.run_sync(self.durable.set)
+            trio.from_thread.run(go_on.wait)
+
+
 async def test_a_load_that_sees_a_commit_first_shares_its_place(opener: Opener) -> None:
     loaded = trio.Event()
-
-    class Pausing(SqliteDatabase):
-        pause = False
-
-        def commit(self) -> None:
-            super().commit()
-            if self.pause:
-                self.pause = False
-                trio.from_thread.run(loaded.wait)
-
     async with opener(new_database=Pausing) as stores:
         account = await stores.account()
-        stores.store._writer._committer._database.pause = True
+        stores.store._writer._committer._database.go_on = loaded
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stores.deliver, account.inbox)
             with trio.fail_after(5):
@@ -294,3 +299,25 @@ async def test_a_load_that_sees_a_commit_first_shares_its_place(opener: Opener) 
         blob = opened.entry(1).blob
         assert stores.store.index.places.is_held(blob.blob)
         opened.close()
+
+
+async def test_an_expunge_is_not_told_before_it_is_published(opener: Opener) -> None:
+    async with opener() as stores:
+        account = await stores.account()
+        for _ in range(2):
+            await stores.deliver(account.inbox, flags=DELETED)
+        await stores.mail.expunge(account.inbox, [1])
+    go_on = trio.Event()
+    async with opener(new_database=Pausing) as stores:
+        database = stores.store._writer._committer._database
+        opened = await stores.mail.open(account.id, "INBOX")
+        database.go_on, database.durable = go_on, trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stores.mail.expunge, account.inbox, [2])
+            with trio.fail_after(5):
+                await database.durable.wait()
+            changes = await opened.changes_since(1, 3)
+            assert list(changes.expunged) == [1]
+            assert [entry.uid for entry in changes.changed] == [2]
+            go_on.set()
+        assert list((await opened.changes_since(1, 3)).expunged) == [1, 2]

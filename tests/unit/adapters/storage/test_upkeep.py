@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
 from sqlalchemy import text
 
+from chatmail.adapters.storage.files import Files, Octets
 from chatmail.adapters.storage.upkeep import EXPUNGED_KEPT_S
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
@@ -255,3 +259,31 @@ async def test_recount_puts_the_rows_truth_in_place(opener: Opener) -> None:
         assert await stores.mail.usage(ann.id) == await stores.mail.usage(bob.id)
         assert "counters_corrected" in stores.log.events
         await check_index_equals_database(stores)
+
+
+async def test_a_stop_does_not_wait_for_zeros(opener: Opener) -> None:
+    goes_on = threading.Event()
+
+    class Slow(Files):
+        is_slow = False
+
+        def write_at(self, fd: int, pieces: Sequence[Octets], offset: int) -> int:
+            if self.is_slow:
+                goes_on.wait(5)
+            return super().write_at(fd, pieces, offset)
+
+    files = Slow()
+    async with opener(files=files) as stores:
+        account = await stores.account()
+        await stores.deliver(account.inbox)
+        await stores.deliver(account.inbox)
+        await remove(stores, account.inbox, 1)
+        files.is_slow = True
+        began = trio.current_time()
+        with trio.move_on_after(0.1) as scope:
+            await stores.store.sweep()
+        assert scope.cancelled_caught
+        assert trio.current_time() - began < 3
+        goes_on.set()
+        files.is_slow = False
+        assert await stores.store.sweep() == 1
