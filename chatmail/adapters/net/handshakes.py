@@ -1,9 +1,8 @@
 """TLS handshakes in an orderly queue.
 
-A restart makes every client come at once: a handshake costs about 1 ms, so some tens run at a
-time and the others wait their turn; with all at once nobody would be done before anybody's time
-is up. A peer that sends nothing gets no turn, one that is slow gives its turn back and goes on
-without: no peer can hold the queue for longer than `TURN_S`.
+A restart makes every client come at once: a handshake costs about 1 ms, so some tens take a step
+between two looks at everybody else, and the others wait their turn. A turn is one step without
+waiting: whoever has sent nothing, or stops in the middle, holds no turn and keeps nobody waiting.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
 from chatmail.adapters.net.tls_stream import TlsStream
 
 HANDSHAKE_S: Final = 10.0
-TURN_S: Final = 1.0
 CONCURRENT: Final = 50
 
 _BY_ALPN: Final = {"imap": TlsPurpose.IMAP, "smtp": TlsPurpose.SUBMISSION}
@@ -62,22 +60,21 @@ class Handshaker:
         Raises:  PeerGone: it failed, took too long, or agreed on something not served here.
         """
         try:
-            await self._take_turn(stream)
+            await self._take_turns(stream)
         except (*TRANSPORT_ERRORS, trio.TooSlowError, OSError) as error:
             raise PeerGone("handshake failed") from error
         self._judge(stream)
 
-    async def _take_turn(self, stream: TlsStream) -> None:
-        began = trio.current_time()
-        with trio.fail_after(HANDSHAKE_S):
-            await trio.lowlevel.wait_readable(stream.socket)
-        left = HANDSHAKE_S - (trio.current_time() - began)
-        async with self._turns:
-            with trio.move_on_after(min(TURN_S, left)) as turn:
-                await stream.do_handshake()
-        if turn.cancelled_caught:
-            with trio.fail_after(max(left - TURN_S, 0)):
-                await stream.do_handshake()
+    async def _take_turns(self, stream: TlsStream) -> None:
+        left = HANDSHAKE_S
+        while True:
+            began = trio.current_time()
+            with trio.fail_after(max(left, 0)):
+                await stream.wait_to_shake()
+            left -= trio.current_time() - began
+            async with self._turns:
+                if stream.shake_once():
+                    return
 
     def _judge(self, stream: TlsStream) -> None:
         alpn = stream.selected_alpn_protocol()

@@ -18,7 +18,7 @@ from chatmail.adapters.net.socket_stream import SCRATCH, WRITE_BYTES, SocketStre
 class TlsStream(SocketStream):
     """The server side of one TLS connection; also what Hypercorn's TCPServer asks of a stream."""
 
-    __slots__ = ("_is_shaken", "_tls")
+    __slots__ = ("_is_shaken", "_tls", "_waits_to_write")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         """Take over a connected non-blocking socket.
@@ -34,6 +34,7 @@ class TlsStream(SocketStream):
         super().__init__(tls)
         self._tls = tls
         self._is_shaken = False
+        self._waits_to_write = False
 
     @property
     def transport_stream(self) -> TlsStream:
@@ -55,18 +56,41 @@ class TlsStream(SocketStream):
         Raises:  trio.BrokenResourceError: the peer left or speaks no TLS that we accept.
         Cancellation:  may be called again and goes on.
         """
+        while not self.shake_once():
+            await self.wait_to_shake()
+
+    def shake_once(self) -> bool:
+        """Go on with the handshake as far as it goes without waiting; True: it is finished.
+
+        Raises:  trio.BrokenResourceError: the peer left or speaks no TLS that we accept.
+        """
         if self._is_shaken:
-            return
+            return True
         self._check_open()
         try:
-            while not self._is_shaken:
-                try:
-                    self._tls.do_handshake()
-                    self._is_shaken = True
-                except ssl.SSLWantReadError:
-                    await trio.lowlevel.wait_readable(self.socket)
-                except ssl.SSLWantWriteError:
-                    await trio.lowlevel.wait_writable(self.socket)
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._waits_to_write = False
+        except ssl.SSLWantWriteError:
+            self._waits_to_write = True
+        except OSError as error:
+            self._is_broken = True
+            raise trio.BrokenResourceError from error
+        else:
+            self._is_shaken = True
+        return self._is_shaken
+
+    async def wait_to_shake(self) -> None:
+        """Wait for what the next `shake_once` needs; at first for the peer to begin.
+
+        Raises:  trio.BrokenResourceError; trio.ClosedResourceError.
+        """
+        self._check_open()
+        try:
+            if self._waits_to_write:
+                await trio.lowlevel.wait_writable(self.socket)
+            else:
+                await trio.lowlevel.wait_readable(self.socket)
         except OSError as error:
             self._is_broken = True
             raise trio.BrokenResourceError from error
