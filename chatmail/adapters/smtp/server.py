@@ -280,6 +280,8 @@ class _Session:
             return replies.SHUTTING_DOWN
         if event.size is not None and event.size > self._max_bytes(self._settings()):
             return _TOO_BIG
+        if not self._services.has_room():
+            return replies.NO_ROOM
         self._transaction = _Transaction(event.reverse_path)
         return replies.MAIL_OK
 

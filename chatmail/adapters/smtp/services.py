@@ -112,9 +112,16 @@ class Receive(Protocol):
         """Judge and store. Raises:  TransientFailure, Overloaded: nothing was stored."""
 
 
+def _always() -> bool:
+    return True
+
+
 @attrs.frozen(kw_only=True)
 class SmtpServices:
-    """Everything a session uses. `settings` returns the snapshot of this instant."""
+    """Everything a session uses. `settings` returns the snapshot of this instant.
+
+    `has_room`: whether the disk can take another message; asked at each MAIL, so it must be cheap.
+    """
 
     authenticate: Authenticate
     submit: Submit
@@ -124,3 +131,4 @@ class SmtpServices:
     settings: Callable[[], SettingsSnapshot]
     drain: DrainSignal
     log: Log
+    has_room: Callable[[], bool] = _always

@@ -152,6 +152,7 @@ class World:
     outcome: Any = Accepted("7x")
     feed_failure: Exception | None = None
     before_commit: Callable[[], Any] | None = None
+    has_room: bool = True
     logins: list[tuple[Credentials, str]] = attrs.field(factory=list)
     admitted: list[EmailAddress | None] = attrs.field(factory=list)
     messages: list[tuple[Door, Envelope, bytes]] = attrs.field(factory=list)
@@ -218,6 +219,7 @@ class World:
             settings=self.settings,
             drain=self.drain,
             log=self,
+            has_room=lambda: self.has_room,
         )
 
 

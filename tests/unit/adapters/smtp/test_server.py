@@ -174,6 +174,19 @@ async def test_an_announced_size_above_the_limit_is_refused_at_mail(nursery: tri
     assert await client.ask(fits) == b"250 2.1.0 Ok\r\n"
 
 
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_full_disk_is_452_at_mail_and_heals(nursery: trio.Nursery, role: Role) -> None:
+    connection = connect(nursery, World(has_room=False), role)
+    await connection.client.ask(b"EHLO [127.0.0.1]\r\n", 2)
+    mail = b"MAIL FROM:<alice@far.example>\r\n"
+    if role is Role.SUBMISSION:
+        await connection.client.ask(AUTH)
+    assert await connection.client.ask(mail) == b"452 4.3.1 Insufficient system storage\r\n"
+    assert await connection.client.ask(RCPT) == b"503 5.5.1 Send MAIL first\r\n"
+    connection.world.has_room = True
+    assert await connection.client.ask(mail) == b"250 2.1.0 Ok\r\n"
+
+
 async def test_content_one_octet_too_large_is_552_and_the_session_goes_on(
     nursery: trio.Nursery,
 ) -> None:
