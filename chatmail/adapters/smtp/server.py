@@ -354,6 +354,7 @@ class _Session:
         self._move_deadline(trio.current_time() + COMMIT_S, _TEMPORARY)
         try:
             if self._account is not None:
+                self._account = await self._services.authenticate.touch_daily(self._account)
                 outcome = await self._services.submit(self._account, envelope, message)
             else:
                 outcome = await self._services.receive(envelope, message)

@@ -85,6 +85,9 @@ class Authenticate(Protocol):
         self, credentials: Credentials, source: str, /
     ) -> Account | LoginRefused: ...
 
+    async def touch_daily(self, account: Account, /) -> Account:
+        """Record that a session of this account is still alive today; pass on what it returns."""
+
 
 class Accepted(Protocol):
     """A message that is durable here."""

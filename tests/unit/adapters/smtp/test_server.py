@@ -70,6 +70,17 @@ async def test_two_transactions_keep_their_own_recipients(nursery: trio.Nursery)
     assert recipients == [(BOB,), (EmailAddress.parse("carol@relay.example"),)]
 
 
+async def test_each_message_of_a_long_session_counts_as_a_login_of_the_day(
+    nursery: trio.Nursery,
+) -> None:
+    connection = connect(nursery, World())
+    await connection.log_in()
+    for _ in range(2):
+        await connection.client.ask(ENVELOPE, 3)
+        await connection.client.ask(CONTENT)
+    assert [account.last_login_day for account in connection.world.senders] == [1, 2]
+
+
 async def test_a_rest_of_ninety_seconds_between_transactions(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
