@@ -219,3 +219,11 @@ async def test_select_with_condstore() -> None:
         assert await client.ok(b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 2)") == [
             b"* 2 FETCH (UID 2 FLAGS () MODSEQ (3))"
         ]
+
+
+async def test_a_session_that_only_polls_counts_as_a_login_of_the_day() -> None:
+    world = World()
+    async with world.session() as client:
+        before = world.authenticate.touched
+        await client.ok(b"NOOP")
+        assert world.authenticate.touched == before + 1
