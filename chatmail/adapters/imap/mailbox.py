@@ -174,7 +174,8 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
         if not _is_wanted(named, command):
             continue
         has_hit_below = command.recursive_match and _has_subscribed_child(named, known)
-        if not (_is_selected(named, command) or has_hit_below or _is_lsub_parent(named, command)):
+        is_parent = _tells_lsub_parents(command) and _has_subscribed_child(named, known)
+        if not (_is_selected(named, command) or has_hit_below or is_parent):
             continue
         attributes = _attributes(named, command)
         session.send(listed(kind, attributes, named.name, childinfo=has_hit_below))
@@ -217,13 +218,9 @@ def _has_subscribed_child(named: _Named, known: Mapping[str, _Named]) -> bool:
     return any(other.is_subscribed and other.name.startswith(below) for other in known.values())
 
 
-def _is_lsub_parent(named: _Named, command: List) -> bool:
+def _tells_lsub_parents(command: List) -> bool:
     # RFC 3501 §6.3.9: `LSUB "" %` shows foo when only foo/bar is subscribed.
-    return (
-        command.is_lsub
-        and named.has_children
-        and any(pattern.endswith("%") for pattern in command.patterns)
-    )
+    return command.is_lsub and any(pattern.endswith("%") for pattern in command.patterns)
 
 
 def _attributes(named: _Named, command: List) -> list[str]:

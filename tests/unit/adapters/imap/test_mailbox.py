@@ -130,6 +130,15 @@ async def test_list_attributes() -> None:
         assert child.endswith(b'"a" ("CHILDINFO" ("SUBSCRIBED"))')
 
 
+async def test_lsub_names_no_parent_without_a_subscribed_child() -> None:
+    async with World().connect() as client:
+        await client.login()
+        await client.ok(b"CREATE a/b")
+        assert await client.ok(b'LSUB "" %') == [b'* LSUB (\\HasNoChildren) "/" "INBOX"']
+        await client.ok(b"SUBSCRIBE a/b")
+        assert b'* LSUB (\\Noselect \\HasChildren) "/" "a"' in await client.ok(b'LSUB "" %')
+
+
 async def test_list_with_status() -> None:
     world = World()
     world.deliver()
