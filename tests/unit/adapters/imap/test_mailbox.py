@@ -150,6 +150,14 @@ async def test_list_with_status() -> None:
         ]
 
 
+async def test_list_with_status_tells_none_of_a_name_without_mailbox() -> None:
+    async with World().connect() as client:
+        await client.login()
+        await client.ok(b"CREATE a/b")
+        lines = await client.ok(b'LIST "" a* RETURN (STATUS (MESSAGES))')
+        assert [line.split()[1] for line in lines] == [b"LIST", b"LIST", b"STATUS"]
+
+
 async def test_status_of_any_mailbox() -> None:
     world = World()
     world.deliver()

@@ -8,7 +8,6 @@ import logging
 import pytest
 import trio
 
-from chatmail.adapters.smtp import server
 from chatmail.domain.model.account import AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import Overloaded, TransientFailure
@@ -557,9 +556,9 @@ async def test_a_drip_of_octets_without_progress_ends_after_a_quarter_hour(
     with trio.move_on_after(5000):
         while not connection.done.is_set():
             await client.say(b"N")
-            await trio.sleep(200)
+            await trio.sleep(20)
     assert await client.rest() == b"421 4.4.2 Idle for too long\r\n"
-    assert trio.current_time() - start < 1200
+    assert trio.current_time() - start == pytest.approx(900, abs=20)
 
 
 async def test_draining_ends_an_idle_session_at_once(nursery: trio.Nursery) -> None:
@@ -667,7 +666,7 @@ async def test_a_store_that_hangs_is_451_before_core_gives_up(
     start = trio.current_time()
     await connection.client.say(CONTENT)
     assert await connection.client.rest() == b"451 4.3.0 Temporary failure\r\n"
-    assert trio.current_time() - start == pytest.approx(server.COMMIT_S)
+    assert trio.current_time() - start == pytest.approx(45)
     assert world.messages == []
 
 
