@@ -15,6 +15,7 @@ import attrs
 from chatmail.domain.formats.rfc5322 import edit_header
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body, Envelope, HeaderEdit
 from chatmail.domain.model.queue import FailedRecipient, NewReport
@@ -158,6 +159,7 @@ class TakeIn:
                 deliveries=(Delivery(account.inbox),),
             )
         )
+        await self._trim_after([account], len(octets), settings)
 
     async def _sort_recipients(
         self, envelope: Envelope, size: int, settings: SettingsSnapshot
@@ -191,10 +193,15 @@ class TakeIn:
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot
     ) -> None:
+        """Clean up behind a delivery. The message is durable: trouble here is not its trouble."""
         limit = settings.limits.max_mailbox_bytes
-        for account in served:
-            if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
-                await self._trim(account, quota.trim_target(0, limit, settings.quota), settings)
+        try:
+            for account in served:
+                if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
+                    await self._trim(account, quota.trim_target(0, limit, settings.quota), settings)
+        except TransientFailure:
+            # A 451 now would bring the message a second time; the next delivery trims again.
+            return
 
     def _report(
         self, sender: EmailAddress, failed: list[FailedRecipient], header: bytes
