@@ -35,6 +35,10 @@ lint:
 unit *ARGS:
     {{python}} -m pytest tests/unit --random-order {{ARGS}}
 
+# Property tests with new examples, many of them: what they find becomes a vector.
+explore *ARGS:
+    HYPOTHESIS_PROFILE=explore {{python}} -m pytest tests/unit --timeout 600 -k "cut or any or total or mutat or random or round" {{ARGS}}
+
 # End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:
     {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
@@ -45,7 +49,7 @@ run *ARGS:
 
 # Micro-benchmarks of parser, gate, store and streams; they print, they do not judge.
 bench:
-    for script in bench/*.py; do echo "== $script"; {{python}} "$script"; done
+    for script in bench/*.py; do echo "== $script"; {{python}} -m "bench.$(basename "$script" .py)"; done
 
 # All that has to hold: what CI runs.
 check: lint unit e2e

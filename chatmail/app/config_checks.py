@@ -245,7 +245,7 @@ def _secrets(file: Path | None, secrets: tuple[str, ...]) -> Iterator[Finding]:
 
 def _storage(boot: BootConfig) -> Iterator[Finding]:
     if boot.storage.fsync in ("optimized", "never"):
-        message = f"{boot.storage.fsync}: a power cut loses acknowledged mail"
+        message = f"{boot.storage.fsync}: has no effect, every message is synced before its 250"
         yield Finding(("storage.fsync",), message, is_warning=True)
     url = boot.database.url
     if not re.match(r"sqlite(?::.+)?\Z|postgres(?:ql)?://", url):

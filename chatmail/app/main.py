@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from chatmail.adapters.net.errors import BindError, CertificateError
+from chatmail.adapters.storage.errors import StoreFailed
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.logs import open_log
 from chatmail.adapters.system.redaction import Public, exception_place
 from chatmail.app import demo
+from chatmail.app.allocator import tune_allocator
 from chatmail.app.cli.parser import ServeOptions, parse
 from chatmail.app.config import (
     USUAL_FILES,
@@ -39,7 +41,9 @@ STARTED_BADLY = 1
 
 def main() -> None:
     """Run the command line; ends the process with the contract's exit code."""
-    sys.exit(_serve(parse(sys.argv[1:])))
+    options = parse(sys.argv[1:])
+    tune_allocator()
+    sys.exit(_serve(options))
 
 
 def _serve(options: ServeOptions) -> int:
@@ -81,6 +85,8 @@ def _explain(problem: Exception, log: Log) -> int:
     leaves = list(_leaves(problem))
     if all(isinstance(leaf, (BindError, CertificateError, PermanentFailure)) for leaf in leaves):
         return _complain(*map(str, leaves))
+    if any(isinstance(leaf, StoreFailed) for leaf in leaves):
+        return _complain("chatmail: the store failed; look at the disk before starting again")
     log.error("stopped_by_a_bug", error=problem)
     return _complain(f"chatmail: stopped by an internal error: {exception_place(problem)}")
 

@@ -90,3 +90,7 @@ class Site:
     def _is_self_signed(self) -> bool:
         # Until an ACME client is built in, its mode runs on a self-signed certificate (wiring).
         return tls_mode(self.boot) in ("self-signed", "acme")
+
+
+def _check(name: str, ok: bool, remedy: str) -> Check:
+    return Check(name=name, ok=ok, remedy="" if ok else remedy)

@@ -56,25 +56,29 @@ async def run_relay(
     Raises:  BindError, CertificateError, StoreError: it could not start. An exception group when
         something that must not fail did.
     """
-    stop = trio.Event()
-    async with build(boot, log) as relay, _infra(relay, manager) as infra:
+    signals = _Signals(log)
+    async with (
+        _running(signals.listen),
+        build(boot, log) as relay,
+        _infra(relay, manager),
+    ):
         listening = Listening(relay)
-        hangup = partial(reload, relay, listening, reread, manager)
-        await infra.start(_signals, stop, hangup, log)
         async with trio.open_nursery() as background:
             await background.start(relay.http.run)
             reports = partial(run_reports, relay.reports, relay.store.queue)
             background.start_soon(keep_running, "reports", reports, log)
             background.start_soon(keep_running, "sweep", partial(_sweep, relay), log)
+            background.start_soon(keep_running, "recount", partial(_recount, relay), log)
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as accept:
                     listening.live_in(accept, sessions)
                     await listening.follow(boot)
                     _tune_gc()
+                    signals.on_hangup = partial(reload, relay, listening, reread, manager)
                     announce(relay, listening.addresses())
                     manager.ready()
                     log.info("ready")
-                    await stop.wait()
+                    await signals.stop.wait()
                     manager.stopping()
                     log.info("stopping")
                     accept.cancel_scope.cancel()
@@ -86,40 +90,64 @@ async def run_relay(
 
 
 @asynccontextmanager
-async def _infra(relay: Relay, manager: ServiceManager) -> AsyncIterator[trio.Nursery]:
+async def _running(
+    service: Callable[..., Awaitable[None]],
+) -> AsyncIterator[None]:
+    """Have a service run while the context is open."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _infra(relay: Relay, manager: ServiceManager) -> AsyncIterator[None]:
     async with trio.open_nursery() as infra:
         await infra.start(relay.store.run)
         infra.start_soon(manager.keep_alive)
         infra.start_soon(_watch_certificate, relay)
-        yield infra
+        yield
         infra.cancel_scope.cancel()
 
 
-async def _signals(
-    stop: trio.Event,
-    hangup: Callable[[], Awaitable[None]],
-    log: Log,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    watched = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
-    with trio.open_signal_receiver(*watched) as arriving:
-        task_status.started()
-        async for number in arriving:
-            if number == signal.SIGHUP:
-                await hangup()
-            elif number == signal.SIGUSR2:
-                log.reopen()
-            elif stop.is_set():
-                os._exit(1)  # asked twice: no ceremony; whatever was acknowledged is on disk
-            else:
-                stop.set()
+class _Signals:
+    """What the operator asks for. Heard from the very start: SIGHUP must not kill a start."""
+
+    def __init__(self, log: Log) -> None:
+        self.stop = trio.Event()
+        self.on_hangup: Callable[[], Awaitable[None]] | None = None
+        self._log = log
+
+    async def listen(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Hear signals until cancelled."""
+        watched = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+        with trio.open_signal_receiver(*watched) as arriving:
+            task_status.started()
+            async for number in arriving:
+                if number == signal.SIGUSR2:
+                    self._log.reopen()
+                elif number != signal.SIGHUP:
+                    self._end()
+                elif self.on_hangup is not None:
+                    await self.on_hangup()
+
+    def _end(self) -> None:
+        if self.stop.is_set():
+            os._exit(1)  # asked twice: no ceremony; whatever was acknowledged is on disk
+        self.stop.set()
 
 
 async def _sweep(relay: Relay) -> NoReturn:
     while True:
         await trio.sleep(SWEEP_EVERY_S)
         await relay.store.sweep()
+
+
+async def _recount(relay: Relay) -> None:
+    """Mend counters once after the start (spec mail T42); what it mends is in the log."""
+    await relay.store.recount()
 
 
 async def _watch_certificate(relay: Relay) -> None:

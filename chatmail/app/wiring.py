@@ -103,11 +103,18 @@ def open_keeper(boot: BootConfig, clock: SystemClock) -> TlsKeeper:
     Raises:  CertificateError: it cannot be used; the text is for the operator.
     """
     policy = tls_policy(boot)
-    if tls_mode(boot) == "files" and boot.tls.cert is not None and boot.tls.key is not None:
-        pair = CertificatePair(boot.tls.cert, boot.tls.key)
-        return TlsKeeper(pair, now_s=clock.now_s, policy=policy)
+    given = certificate_pair(boot)
+    if given is not None:
+        return TlsKeeper(given, now_s=clock.now_s, policy=policy)
     pair = ensure_self_signed(boot.state_dir / "tls", certificate_names(boot), clock.now_s())
     return TlsKeeper(pair, now_s=clock.now_s, policy=policy, allow_expired=True)
+
+
+def certificate_pair(boot: BootConfig) -> CertificatePair | None:
+    """Return the files the operator gave; None: the certificate is our own."""
+    if boot.tls.mode == "self-signed" or boot.tls.cert is None or boot.tls.key is None:
+        return None
+    return CertificatePair(boot.tls.cert, boot.tls.key)
 
 
 def tls_policy(boot: BootConfig) -> TlsPolicy:
@@ -116,102 +123,167 @@ def tls_policy(boot: BootConfig) -> TlsPolicy:
     return TlsPolicy(min=versions[boot.tls.min], submission_min=versions[boot.tls.submission_min])
 
 
+@attrs.frozen(kw_only=True)
+class _Parts:
+    """What several faces and use cases share."""
+
+    boot: BootConfig
+    log: Log
+    clock: SystemClock
+    entropy: SystemEntropy
+    settings: LiveSettings
+    hints: HintBoard
+    sessions: SessionTable
+    drain: Drain
+    store: Store
+    budgets: BucketTable
+    hasher: CachingHasher
+    host: SystemHost
+    take_in: TakeIn
+
+    @staticmethod
+    def of(
+        boot: BootConfig,
+        log: Log,
+        clock: SystemClock,
+        settings: LiveSettings,
+        hints: HintBoard,
+        store: Store,
+    ) -> _Parts:
+        """Make what is not given."""
+        entropy = SystemEntropy()
+        return _Parts(
+            boot=boot,
+            log=log,
+            clock=clock,
+            entropy=entropy,
+            settings=settings,
+            hints=hints,
+            sessions=SessionTable(),
+            drain=Drain(),
+            store=store,
+            budgets=BucketTable(clock, entropy),
+            hasher=CachingHasher(hashing_pool(), clock, entropy),
+            host=SystemHost(boot.state_dir, boot.nocreate_file, settings, clock),
+            take_in=TakeIn(
+                accounts=store.accounts,
+                intake=store.intake,
+                mail=store.mail,
+                clock=clock,
+                settings=settings,
+            ),
+        )
+
+    def authenticate(self) -> Authenticate:
+        return Authenticate(
+            accounts=self.store.accounts,
+            hasher=self.hasher,
+            budgets=self.budgets,
+            locks=LockTable(),
+            host=self.host,
+            clock=self.clock,
+            settings=self.settings,
+            log=self.log,
+        )
+
+    def register(self) -> Register:
+        return Register(
+            accounts=self.store.accounts,
+            hasher=self.hasher,
+            budgets=self.budgets,
+            host=self.host,
+            clock=self.clock,
+            entropy=self.entropy,
+            settings=self.settings,
+            log=self.log,
+        )
+
+    def smtp(self, authenticate: Authenticate) -> SmtpServices:
+        submit = Submit(
+            take_in=self.take_in,
+            budgets=self.budgets,
+            clock=self.clock,
+            entropy=self.entropy,
+            settings=self.settings,
+        )
+        return SmtpServices(
+            authenticate=authenticate,
+            submit=submit,
+            receive=Receive(settings=self.settings),
+            collect=Collect(self.store.blobs),
+            sessions=self.sessions,
+            settings=self.settings,
+            drain=self.drain,
+            log=self.log,
+        )
+
+    def imap(self, authenticate: Authenticate) -> ImapServices:
+        return ImapServices(
+            authenticate=authenticate,
+            store=self.store.mail,
+            append=AppendMessage(self.take_in),
+            collect=Collect(self.store.blobs),
+            change_mailbox=ChangeMailbox(self.store.mail, self.settings, self.clock),
+            metadata=ServiceMetadata(
+                tokens=self.store.tokens, settings=self.settings, clock=self.clock
+            ),
+            hints=self.hints,
+            sessions=self.sessions,
+            settings=self.settings,
+            clock=self.clock,
+            drain=self.drain,
+            log=self.log,
+        )
+
+    def http(self, site: Site) -> HttpFace:
+        return HttpFace(
+            HttpServices(
+                site=site.facts,
+                register=self.register(),
+                checks=partial(site.checks, self.store, self.host),
+                log=self.log,
+            )
+        )
+
+    def reports(self) -> DeliverReports:
+        return DeliverReports(
+            queue=self.store.queue,
+            take_in=self.take_in,
+            clock=self.clock,
+            entropy=self.entropy,
+            settings=self.settings,
+            diagnose=_diagnose,
+        )
+
+
 @asynccontextmanager
 async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
     """Open what has to be open and connect everything.
 
-    Raises:  StartError kinds of the adapters: lock taken, certificate unusable, store unreadable.
+    Raises:  PermanentFailure: the state directory, the database or the certificate cannot be
+        used; the text is for the operator.
     """
-    clock, entropy = SystemClock(), SystemEntropy()
+    clock, hints = SystemClock(), HintBoard()
     settings = LiveSettings(to_settings(boot))
-    hints, sessions, drain = HintBoard(), SessionTable(), Drain()
     async with open_store(boot.state_dir, boot.database.url, hints, clock, log) as store:
         keeper = open_keeper(boot, clock)
-        budgets = BucketTable(clock, entropy)
-        hasher = CachingHasher(hashing_pool(), clock, entropy)
-        host = SystemHost(boot.state_dir, boot.nocreate_file, settings, clock)
-        authenticate = Authenticate(
-            accounts=store.accounts,
-            hasher=hasher,
-            budgets=budgets,
-            locks=LockTable(),
-            host=host,
-            clock=clock,
-            settings=settings,
-            log=log,
-        )
-        register = Register(
-            accounts=store.accounts,
-            hasher=hasher,
-            budgets=budgets,
-            host=host,
-            clock=clock,
-            entropy=entropy,
-            settings=settings,
-            log=log,
-        )
-        take_in = TakeIn(
-            accounts=store.accounts,
-            intake=store.intake,
-            mail=store.mail,
-            clock=clock,
-            settings=settings,
-        )
-        collect = Collect(store.blobs)
-        smtp = SmtpServices(
-            authenticate=authenticate,
-            submit=Submit(
-                take_in=take_in, budgets=budgets, clock=clock, entropy=entropy, settings=settings
-            ),
-            receive=Receive(settings=settings),
-            collect=collect,
-            sessions=sessions,
-            settings=settings,
-            drain=drain,
-            log=log,
-        )
-        imap = ImapServices(
-            authenticate=authenticate,
-            store=store.mail,
-            append=AppendMessage(take_in),
-            collect=collect,
-            change_mailbox=ChangeMailbox(store.mail, settings, clock),
-            metadata=ServiceMetadata(tokens=store.tokens, settings=settings, clock=clock),
-            hints=hints,
-            sessions=sessions,
-            settings=settings,
-            clock=clock,
-            drain=drain,
-            log=log,
-        )
+        parts = _Parts.of(boot, log, clock, settings, hints, store)
         site = Site(boot, settings, keeper, clock)
-        http = HttpFace(
-            HttpServices(
-                site=site.facts,
-                register=register,
-                checks=partial(site.checks, store, host),
-                log=log,
-            )
-        )
+        http = parts.http(site)
+        authenticate = parts.authenticate()
+        smtp, imap = parts.smtp(authenticate), parts.imap(authenticate)
         yield Relay(
             boot=boot,
             log=log,
             settings=settings,
             store=store,
             keeper=keeper,
-            drain=drain,
-            sessions=sessions,
+            drain=parts.drain,
+            sessions=parts.sessions,
             http=http,
             site=site,
             listeners=_listeners(boot, settings, smtp, imap, http),
-            reports=DeliverReports(
-                queue=store.queue,
-                take_in=take_in,
-                clock=clock,
-                entropy=entropy,
-                settings=settings,
-                diagnose=_diagnose,
-            ),
+            reports=parts.reports(),
         )
 
 

@@ -22,6 +22,7 @@ from chatmail.adapters.http.register import MAX_BODY_OCTETS, NewAccount
 from chatmail.adapters.http.replies import NO_STORE, json_error, redirect
 from chatmail.adapters.http.static_files import MIN_GZIP_OCTETS, StaticFiles
 from chatmail.adapters.http.well_known import ACME_PREFIX, AUTOCONFIG_PATHS, WellKnown
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.formats.account_links import secure_url
 from chatmail.domain.ports.system import Log
 
@@ -56,7 +57,7 @@ class App(QuartTrio):
         frames = traceback.extract_tb(trace or sys.exc_info()[2])
         place = f"{frames[-1].name}:{frames[-1].lineno}" if frames else "unknown"
         name = kind.__name__ if kind else "unknown"
-        self.face_log.warning("http_handler_failed", error=name, place=place)
+        self.face_log.warning("http_handler_failed", error=Public(name), place=Public(place))
 
 
 def make_app(services: HttpServices) -> App:

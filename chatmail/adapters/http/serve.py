@@ -27,6 +27,7 @@ from hypercorn.typing import ConnectionState, LifespanState
 from chatmail.adapters.http.facts import HttpServices
 from chatmail.adapters.http.in_flight import CONNECTION, InFlight
 from chatmail.adapters.http.routes import make_app
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.ports.system import Log
 
 MAX_HEAD_OCTETS: Final = 65536
@@ -131,7 +132,8 @@ class HttpFace:
         except* (LookupError, ValueError, UnboundLocalError) as broken:
             # Seen in Hypercorn's HTTP/2: DATA for a stream that was answered early is a KeyError,
             # a path that is not ASCII a UnicodeDecodeError. The peer's doing, so nobody is woken.
-            self._log.debug("http_connection_broken", error=type(broken.exceptions[0]).__name__)
+            kind = type(broken.exceptions[0]).__name__
+            self._log.debug("http_connection_broken", error=Public(kind))
         finally:
             await wrapped.aclose()
             self._live.discard(wrapped)
@@ -273,7 +275,7 @@ class _HypercornLog:
 
     async def exception(self, _message: str, *_args: object) -> None:
         error = sys.exc_info()[0]
-        self._log.warning("http_app_failed", error=error.__name__ if error else "unknown")
+        self._log.warning("http_app_failed", error=Public(error.__name__ if error else "unknown"))
 
     async def error(self, _message: str, *_args: object) -> None:
         self._log.warning("http_server_error")

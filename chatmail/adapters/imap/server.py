@@ -49,6 +49,7 @@ from chatmail.adapters.imap.services import ByteStream, ImapServices
 from chatmail.adapters.imap.session import Farewell, Session
 from chatmail.adapters.imap.store import copy, expunge, store
 from chatmail.adapters.net.errors import PeerGone
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, RemoteProtocolError, TransientFailure
 from chatmail.domain.wire.imap import commands
 from chatmail.domain.wire.imap.events import CommandReceived, ContinuationWanted, Rejected
@@ -177,7 +178,7 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
     except MailboxGone:
         raise Farewell(BYE_MAILBOX_DELETED) from None
     except TransientFailure:
-        session.services.log.warning("imap_command_failed", command=kind.__name__)
+        session.services.log.warning("imap_command_failed", command=Public(kind.__name__))
         if kind in _NEVER_NO:
             raise Farewell(BYE_UNAVAILABLE) from None
         return UNAVAILABLE.to(tag)

@@ -24,6 +24,7 @@ from chatmail.adapters.net.handshakes import Handshaker
 from chatmail.adapters.net.socket_stream import SocketStream
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
+from chatmail.adapters.system.redaction import Public
 
 ACCEPT_BATCH: Final = 16
 BACK_OFF_S: Final = 0.1
@@ -259,7 +260,10 @@ class _Door:
             self._counters.failed += 1
             kind, place = _place(failures)
             self._log.warning(
-                "connection_failed", listener=self._listener.name, error=kind, place=place
+                "connection_failed",
+                listener=self._listener.name,
+                error=Public(kind),
+                place=Public(place),
             )
         finally:
             await stream.aclose()

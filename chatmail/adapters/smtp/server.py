@@ -361,7 +361,7 @@ class _Session:
             return _TEMPORARY
         if isinstance(outcome, Refuse):
             self._services.log.info(
-                "smtp_message_refused", reason=outcome.reason.value, rule=outcome.rule
+                "smtp_message_refused", reason=outcome.reason.value, rule=outcome.rule or None
             )
             return reply_to(outcome)
         return accepted(outcome.queue_id)

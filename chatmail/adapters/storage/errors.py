@@ -43,6 +43,10 @@ class StateDirectoryInUse(PermanentFailure):
     """Another process owns the state directory."""
 
 
+class CannotOpen(PermanentFailure):
+    """The state directory or the database in it cannot be used; the text is for the operator."""
+
+
 class UnsupportedDatabase(PermanentFailure):
     """The database address or version is none this program can serve."""
 

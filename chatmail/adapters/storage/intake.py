@@ -115,9 +115,9 @@ class SegmentIntake:
         """Store every local copy and report of one message, all or nothing.
 
         Raises:  Overloaded: the write queue or the disk is full. TransientFailure: nothing was
-            stored. LocalProtocolError: the spooled message was committed before.
+            stored. LocalProtocolError: the spool is not sealed, or was committed before.
         """
         spooled = batch.body.spooled
-        if isinstance(spooled, SegmentSpool) and spooled.is_committed:
-            raise LocalProtocolError("the spool was committed")
+        if isinstance(spooled, SegmentSpool) and (spooled.blob is None or spooled.is_committed):
+            raise LocalProtocolError("the spool is not sealed, or was committed")
         return (await self._writer.do(DeliveryJob(batch, self._board))).receipts

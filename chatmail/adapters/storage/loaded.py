@@ -92,13 +92,20 @@ class LoadedMailbox:
         """
         head = self.head
         uids = self.uids
-        arrived = [self.entries[uid] for uid in uids[bisect_left(uids, uid_next) :]]
+        first_new = bisect_left(uids, uid_next)
+        arrived = [self.entries[uid] for uid in uids[first_new:]]
         changed: set[int] = set()
         gone = set(older_expunges)
         for changed_at, uid, was_expunged in reversed(self._journal):
             if changed_at <= modseq:
                 break
             (gone if was_expunged else changed).add(uid)
+        # Arrivals are not journalled. One below `uid_next` counts as changed (QRESYNC asks so);
+        # they arrived in order, so the first one that is old enough ends the walk.
+        for place in range(first_new - 1, -1, -1):
+            if self.entries[uids[place]].modseq <= modseq:
+                break
+            changed.add(uids[place])
         if modseq < self.journal_floor:
             changed.update(uid for uid, entry in self.entries.items() if entry.modseq > modseq)
         entries = [

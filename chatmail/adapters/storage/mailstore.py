@@ -16,6 +16,7 @@ from chatmail.adapters.storage.names import CreateJob, DeleteJob, RenameJob, Sub
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.segment_reader import Damaged, SegmentReader, Wanted
 from chatmail.adapters.storage.writer import Log, Writer
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.mailbox import (
@@ -155,7 +156,7 @@ class SegmentMailStore:
                 other = index.loaded.get(mailbox)
                 if other is not None:
                     return other
-                published = ticket.head
+                published = index.heads.get(mailbox, ticket.head)
                 if read is None or (published is not None and published.is_gone):
                     return None
                 if published is None or published.highest_modseq <= read.head.highest_modseq:
@@ -189,7 +190,7 @@ class SegmentMailStore:
                 for place, octets in zip(cold, raw, strict=True):
                     found[place] = self._content.checked(octets, parts[place])
         except Damaged as damage:
-            self._log.warning("content_damaged", reason=str(damage))
+            self._log.warning("content_damaged", reason=Public(str(damage)))
             raise TransientFailure("the message is damaged") from damage
         except OSError as error:
             self._log.warning("content_unreadable", errno=error.errno)

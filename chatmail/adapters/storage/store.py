@@ -19,7 +19,12 @@ import trio
 from chatmail.adapters.storage import recovery
 from chatmail.adapters.storage.accounts import SqlAccountStore, TombstoneKeys
 from chatmail.adapters.storage.database import FILE_NAME, SqliteDatabase, translated
-from chatmail.adapters.storage.errors import StoreFailed, UnsupportedDatabase
+from chatmail.adapters.storage.errors import (
+    CannotOpen,
+    StorageFault,
+    StoreFailed,
+    UnsupportedDatabase,
+)
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
@@ -115,15 +120,26 @@ async def open_store(
     """Take the state directory, recover, and give the store; leaving closes it.
 
     Args:  url: `sqlite` (the file lives in the state directory).
-    Raises:  StateDirectoryInUse; UnsupportedDatabase; StoreFailed: it cannot be opened.
+    Raises:  StateDirectoryInUse; UnsupportedDatabase; CannotOpen: with the reason.
     """
     if url != SQLITE_URL:
         raise UnsupportedDatabase("this version stores in SQLite only")
     with ExitStack() as closing:
-        store = await trio.to_thread.run_sync(
-            _open, state_dir, hints, clock, log, options or StoreOptions(), closing
-        )
+        try:
+            store = await trio.to_thread.run_sync(
+                _open, state_dir, hints, clock, log, options or StoreOptions(), closing
+            )
+        except (OSError, StorageFault) as error:
+            raise CannotOpen(f"{state_dir}: cannot be used: {_reason(error)}") from error
         yield store
+
+
+def _reason(error: OSError | StorageFault) -> str:
+    """One line for the operator: what the system or the database itself said."""
+    if isinstance(error, OSError):
+        return error.strerror or "unknown error"
+    said = getattr(error.__cause__, "orig", error.__cause__) or error
+    return str(said).splitlines()[0]
 
 
 def _open(

@@ -26,6 +26,7 @@ from chatmail.adapters.storage.segments import (
 )
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Log, Writer
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.ports.system import Clock
@@ -176,7 +177,7 @@ class Upkeep:
         try:
             await trio.to_thread.run_sync(self._overwrite, doomed, limiter=self._limiter)
         except StorageFault as fault:
-            self._log.warning("erase_failed", reason=str(fault))
+            self._log.warning("erase_failed", reason=Public(str(fault)))
             raise TransientFailure("dead content could not be erased") from fault
 
     def _overwrite(self, rows: Sequence[Any]) -> None:

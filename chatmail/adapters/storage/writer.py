@@ -12,7 +12,6 @@ a failed sync or an I/O error nothing is known any more: the store fails, and so
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Protocol, TypeVar
@@ -31,6 +30,7 @@ from chatmail.adapters.storage.segments import Place, SegmentLog
 from chatmail.adapters.storage.spool import SegmentSpool
 from chatmail.adapters.storage.statements import Statements
 from chatmail.adapters.storage.transaction import Transaction
+from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import ChatmailError, Overloaded, TransientFailure
 from chatmail.domain.model.mailbox import MailboxHint, Modseq
 from chatmail.domain.model.message import Body
@@ -259,6 +259,7 @@ class Writer:
                     await trio.lowlevel.checkpoint_if_cancelled()
                 self._in_hand = self._take()
                 await self._process(self._in_hand)
+                self._in_hand = []  # or their octets would live on until the next batch
                 if self._must_fold:
                     self._must_fold = False
                     await self._checkpoint(truncate=True)
@@ -280,8 +281,10 @@ class Writer:
 
     async def _sleep(self) -> None:
         """Wait for a job; fold the log when none comes for a while."""
-        dirty = self._committer.rows_since_checkpoint >= CHECKPOINT_ROWS
-        with trio.move_on_after(CHECKPOINT_IDLE_S if dirty else math.inf):
+        if self._committer.rows_since_checkpoint < CHECKPOINT_ROWS:
+            await self._wait_for_job()
+            return
+        with trio.move_on_after(CHECKPOINT_IDLE_S):
             await self._wait_for_job()
         if not self._queue:
             await self._checkpoint()
@@ -313,7 +316,7 @@ class Writer:
             tx = await self._in_thread(self._committer.commit, jobs)
         except StoreFailed as failure:
             self.failure = failure
-            self._log.warning("store_failed", reason=str(failure))
+            self._log.warning("store_failed", reason=Public(str(failure)), cause=failure.__cause__)
             self._fail(jobs, "the store has failed")
             raise
         except Busy:
@@ -325,7 +328,9 @@ class Writer:
                 for job in jobs:
                     await self._process([job])
                 return
-            self._log.warning("job_refused", reason=str(fault), job=type(jobs[0]).__name__)
+            self._log.warning(
+                "job_refused", reason=Public(str(fault)), job=Public(type(jobs[0]).__name__)
+            )
             if isinstance(fault, DiskFull):
                 self._fail(jobs, "the disk is full", Overloaded)
             else:
@@ -367,7 +372,7 @@ class Writer:
         except StorageFault as fault:
             # A full disk or a long reader: the log grows on, the next try may do better.
             self._committer.rows_since_checkpoint = 0
-            self._log.warning("checkpoint_postponed", reason=str(fault))
+            self._log.warning("checkpoint_postponed", reason=Public(str(fault)))
 
     async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
         # Shielded: a batch that was taken is brought to its end; bounded by the disk alone.

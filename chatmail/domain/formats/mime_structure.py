@@ -361,10 +361,11 @@ class StructureScanner:
                 media, parameters = (b"text", b"plain"), ()
             elif media == (b"message", b"rfc822"):
                 media, parameters = (b"application", b"octet-stream"), ()
+        # A header block cut short by a delimiter owns no octet of the line end before that.
         return Part(
-            header_start=part.header_start,
-            body_start=part.body_start,
-            body_end=max(end, part.body_start),
+            header_start=min(part.header_start, end),
+            body_start=min(part.body_start, end),
+            body_end=end,
             lines=max(newlines - part.newlines, 0),
             media_type=media[0],
             media_subtype=media[1],

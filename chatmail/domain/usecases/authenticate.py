@@ -130,14 +130,26 @@ class Authenticate:
             prefix=throttle.client_prefix(source, settings.trusted_proxies),
             settings=settings,
         )
+        # One at a time per source and name: otherwise many guesses at once would all be weighed
+        # before the first failure counts.
+        async with self.locks.hold(attempt.pair):
+            if address is not None and may_exist and account is None:
+                account = await self.accounts.get(address)
+            if account is not None and self._is_known(account, attempt.password):
+                return await self.touch_daily(account)
+            return await self._weigh(attempt, account, may_exist=may_exist)
+
+    async def _weigh(
+        self, attempt: _Try, account: Account | None, *, may_exist: bool
+    ) -> Account | LoginRefusal:
         if not self._may_try(attempt):
-            self.log.info("login_throttled", account=address)
+            self.log.info("login_throttled", account=attempt.address)
             return UNAVAILABLE
         if account is not None:
             return await self._log_in(attempt, account)
-        if address is not None and may_exist:
-            return await self._first_login(attempt, address)
-        return await self._fail_slowly(attempt, "barred" if address else "no_address")
+        if attempt.address is not None and may_exist:
+            return await self._first_login(attempt, attempt.address)
+        return await self._fail_slowly(attempt, "barred" if attempt.address else "no_address")
 
     def _is_known(self, account: Account, password: bytes) -> bool:
         return not account.is_blocked and self.hasher.is_verified(

@@ -182,7 +182,11 @@ def test_values_that_fit_pass_silently(tmp_path: Path, text: str) -> None:
     ("text", "mode", "expected"),
     [
         (SERVER + '[listen]\nmetrics = ["*:3903"]\n', 0o600, "METRICS ARE OPEN TO EVERYBODY"),
-        (SERVER + '[storage]\nfsync = "never"\n', 0o600, "a power cut loses acknowledged mail"),
+        (
+            SERVER + '[storage]\nfsync = "never"\n',
+            0o600,
+            "has no effect, every message is synced before its 250",
+        ),
         (SERVER + '[turn]\nsecret = "x"\n', 0o644, "everybody on this machine can read"),
         (
             SERVER + '[database]\nurl = "postgresql://u:p@h/n"\n',

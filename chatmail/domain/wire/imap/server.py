@@ -289,7 +289,7 @@ class ServerMachine:
         except SyntaxProblem as problem:
             return self._reject(b"BAD " + problem.text, literal)
         if literal.size > self._max_append_bytes:
-            return self._reject(b"NO [TOOBIG] Message is too large", literal)
+            return self._reject(b"NO [TOOBIG] message file too big", literal)
         self._forget_command()
         self._literal = literal
         self._mode = _Mode.APPEND_DECISION

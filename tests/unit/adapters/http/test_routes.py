@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from chatmail.adapters.http.in_flight import is_clean
+from chatmail.adapters.system.redaction import Public
 from tests.unit.adapters.http.asgi import DEMO, NAMED, Site
 
 PAGES = ["/", "/new", "/invite", "/robots.txt", "/main.css", "/autoconfig", "/qr?data=ss:x"]
@@ -88,7 +89,7 @@ async def test_bug_in_a_page_is_a_page_without_its_text(monkeypatch: pytest.Monk
     assert "NoneType" not in answer.text
     event, fields = site.log.events[0]
     assert event == "http_handler_failed"
-    assert fields["error"] == "TypeError"
+    assert fields["error"] == Public("TypeError")
 
 
 # --- compression ---

@@ -20,6 +20,7 @@ from chatmail.adapters.net.errors import PeerGone
 from chatmail.adapters.net.listeners import FaceListener, TlsMode
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
+from chatmail.adapters.system.redaction import Public
 from tests.unit.adapters.net.rig import (
     TlsClient,
     client_context,
@@ -166,7 +167,7 @@ async def test_a_failing_handler_costs_its_own_connection_only(
         assert broken.face.crowd.present == 0
         [(event, fields)] = bad.log.events
     assert event == "connection_failed"
-    assert fields["error"] == kind
+    assert fields["error"] == Public(kind)
     assert SECRET not in str(fields)
     assert "127.0.0.1" not in str(fields)
 
@@ -177,8 +178,10 @@ async def test_the_place_of_a_failure_is_logged(
     broken = FaceListener(name="http", tls=TlsMode.NONE, face=face(failing(ValueError("x"))))
     async with served(broken, keeper) as listening:
         await read_to_end(await listening.connect())
-        assert str(listening.log.events[0][1]["place"]).endswith(" fail")
-        assert str(listening.log.events[0][1]["place"]).startswith("test_listeners.py:")
+        place = listening.log.events[0][1]["place"]
+        assert isinstance(place, Public)
+        assert place.text.endswith(" fail")
+        assert place.text.startswith("test_listeners.py:")
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ class KeepingIntake(MemoryIntake):
 
     def __init__(self, state: MemoryState) -> None:
         super().__init__(state)
-        self.batches: list[IntakeBatch] = []
+        self.committed: list[IntakeBatch] = []
 
     async def commit(self, batch: IntakeBatch):  # type: ignore[no-untyped-def]
-        self.batches.append(batch)
+        self.committed.append(batch)
         return await super().commit(batch)
 
 

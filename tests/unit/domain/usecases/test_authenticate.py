@@ -314,6 +314,23 @@ async def test_eleventh_failure_is_unavailable_and_costs_no_hash(source: str) ->
     assert is_refused(await log_in(world, "wrong password", source=source))
 
 
+@pytest.mark.parametrize("exists", [True, False])
+async def test_guesses_at_the_same_time_are_counted_one_by_one(exists: bool) -> None:
+    world = World(registration=RegistrationSettings(jit=False))
+    if exists:
+        world.accounts.add(str(ADDRESS), stored())
+    refused = []
+
+    async def guess(number: int) -> None:
+        refused.append(await log_in(world, f"wrong password {number}"))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(guess, number)
+    assert sum(is_refused(outcome) for outcome in refused) == 10
+    assert sum(is_refused(outcome, UNAVAILABLE) for outcome in refused) == 20
+
+
 async def test_throttled_owner_still_logs_in_from_the_cache() -> None:
     world = World()
     assert isinstance(await log_in(world), Account)

@@ -62,7 +62,7 @@ async def test_a_sender_that_is_gone_gets_none_and_the_entry_ends() -> None:
     relay, queue = MemoryRelay(), FewReports([report()])
     await delivering(relay, queue)()
     assert queue.entries == {}
-    assert relay.intake.batches == []
+    assert relay.intake.committed == []
 
 
 async def test_store_trouble_postpones() -> None:

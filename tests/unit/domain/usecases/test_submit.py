@@ -111,7 +111,7 @@ async def test_a_message_that_fails_for_everybody_is_refused_and_leaves_nothing(
         assert isinstance(outcome, Refuse)
         assert outcome.reason is RefusalReason.UNKNOWN_RECIPIENT
         assert outcome.subject == recipients[0]
-    assert relay.intake.batches == []
+    assert relay.intake.committed == []
 
 
 async def test_the_first_recipient_in_rcpt_order_gives_the_text() -> None:
@@ -129,7 +129,7 @@ async def test_some_failures_are_reported_later_in_the_same_commit() -> None:
     outcome, _ = await send(relay, make_message(sender=ALICE), NOBODY, BOB, "x@elsewhere.test")
     assert isinstance(outcome, Accepted)
     assert len(await relay.inbox(bob)) == 1
-    (batch,) = relay.intake.batches
+    (batch,) = relay.intake.committed
     (report,) = batch.reports
     assert report.sender == alice.address
     assert [(str(f.address), f.reason) for f in report.failed] == [
@@ -193,7 +193,7 @@ async def test_beyond_the_size_limit_nothing_is_kept() -> None:
     outcome, _ = await send(relay, make_message(sender=ALICE, size=400_000), BOB)
     assert isinstance(outcome, Refuse)
     assert outcome.reason is RefusalReason.TOO_BIG
-    assert relay.intake.batches == []
+    assert relay.intake.committed == []
 
 
 async def test_limits_are_read_live() -> None:

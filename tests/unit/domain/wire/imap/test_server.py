@@ -302,7 +302,7 @@ def test_a_refused_non_synchronising_append_is_swallowed():
 
 def test_an_append_over_the_limit_is_toobig_before_any_continuation():
     events = read(b"a APPEND INBOX {%d}\r\nz NOOP\r\n" % (MAX_APPEND + 1))
-    assert events == [Rejected(b"a NO [TOOBIG] Message is too large\r\n"), NOOP]
+    assert events == [Rejected(b"a NO [TOOBIG] message file too big\r\n"), NOOP]
 
 
 def test_an_append_of_the_limit_is_taken():
@@ -316,7 +316,7 @@ def test_an_oversized_non_synchronising_append_is_swallowed_and_the_next_command
     octets = b"a APPEND INBOX {%d+}\r\n" % size + b"y NOOP\r\n" * (size // 8)
     assert size % 8 == 0
     events = read(octets + b"\r\nz NOOP\r\n")
-    assert events == [Rejected(b"a NO [TOOBIG] Message is too large\r\n"), NOOP]
+    assert events == [Rejected(b"a NO [TOOBIG] message file too big\r\n"), NOOP]
 
 
 def test_an_append_too_large_to_swallow_is_bye():

@@ -513,4 +513,5 @@ def test_cutting_never_changes_events_or_replies(
     for size in [*cuts, len(stream)]:
         pieces.append(stream[:size])
         stream = stream[size:]
+    pieces = [piece for piece in pieces if piece]  # nothing at all would be the end of input
     assert events_of(role, tls, pieces) == expected

@@ -1,0 +1,85 @@
+"""A full disk refuses for a while, loses nothing, and heals by itself."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import wire
+from tests.e2e.relay import Relay, wait_until
+
+DISK_BYTES = 24 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 24 MiB; needs the right to mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)],
+        capture_output=True,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("may not mount a file system here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Take all the room there is."""
+    with file.open("wb") as out:
+        try:
+            while True:
+                out.write(bytes(65536))
+                out.flush()
+        except OSError:
+            pass
+    # The last partial page, too: what is left must not hold a message.
+    with file.open("ab", buffering=0) as out:
+        try:
+            while True:
+                out.write(b"\0")
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("size", [2_000, 600_000], ids=["in memory", "spooled"])
+def test_a_full_disk_answers_4xx_and_heals(small_disk: Path, size: int) -> None:
+    relay = Relay(small_disk / "relay").start()
+    try:
+        alice, bob = relay.credentials(), relay.credentials()
+        wire.imap(relay, *bob).logout()
+        with wire.smtp(relay, *alice) as client:
+            client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0])[1])
+            filler = small_disk / "filler"
+            fill(filler)
+
+            def send_many() -> None:
+                for _ in range(40):
+                    client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], size)[1])
+
+            with pytest.raises(smtplib.SMTPResponseException) as refused:
+                send_many()
+            assert refused.value.smtp_code in (451, 452)
+            with wire.imap(relay, *bob) as reader:
+                count = int(reader.select("INBOX")[1][0] or b"0")
+                assert count >= 1, "what was acknowledged can still be read"
+            filler.unlink()
+
+            def works() -> bool:
+                try:
+                    client.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], size)[1])
+                except smtplib.SMTPResponseException:
+                    return False
+                return True
+
+            wait_until("the disk's room is used again", works)
+        with wire.imap(relay, *bob) as reader:
+            assert int(reader.select("INBOX")[1][0] or b"0") == count + 1
+    finally:
+        assert relay.stop() == 0, "\n".join(relay.errors[-10:])

@@ -1,0 +1,180 @@
+"""Random histories: the store does what dictionaries do, and memory equals the database."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.store import StoreOptions
+from chatmail.domain.model.errors import MailboxGone, TransientFailure
+from chatmail.domain.ports.mailstore import FlagOperation, OpenMailbox
+from tests.unit.adapters.storage.invariants import check_index_equals_database
+from tests.unit.adapters.storage.test_writer import Poison
+from tests.unit.ports.world import NOW_S, Stores, memory_stores, sqlite_stores
+
+NAMES = ("INBOX", "a", "a/b", "c")
+FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "$Work")
+
+name = st.sampled_from(NAMES)
+uids = st.lists(st.integers(1, 8), min_size=1, max_size=4)
+flags = st.frozensets(st.sampled_from(FLAGS), max_size=3)
+
+steps = st.one_of(
+    st.tuples(st.just("deliver"), name, name, flags, st.integers(0, 50)),
+    st.tuples(st.just("deliver"), st.just("INBOX"), name, flags, st.integers(0, 50)),
+    st.tuples(st.just("flags"), name, uids, st.sampled_from(FlagOperation), flags),
+    st.tuples(st.just("expunge"), name, st.none() | uids),
+    st.tuples(st.just("copy"), name, uids, name),
+    st.tuples(st.just("move"), name, uids, name),
+    st.tuples(st.just("create"), name),
+    st.tuples(st.just("delete"), name),
+    st.tuples(st.just("rename"), name, name),
+    st.tuples(st.just("trim"), st.integers(0, 2000), st.integers(0, 50)),
+    st.tuples(st.just("close")),
+    st.tuples(st.just("restart")),
+)
+
+
+async def apply(stores: Stores, step: tuple, opened: dict) -> object:
+    """Run one step on one implementation; returns what the caller would compare."""
+    mail = stores.mail
+    account = await stores.account()
+    ids = {info.name: info.id for info in await mail.list(account.id)}
+    what, *rest = step
+    if what == "close":
+        for mailbox in opened.values():
+            mailbox.close()
+        opened.clear()
+        return None
+    if what == "deliver":
+        targets = [ids[one] for one in rest[:2] if one in ids]
+        receipts = await stores.deliver(*targets, flags=rest[2], date_s=rest[3])
+        return [(one.uid, one.uid_validity) for one in receipts if one is not None]
+    if what == "trim":
+        return await mail.trim(account.id, rest[0], rest[1])
+    if what == "create":
+        return str(type(await mail.create(account.id, rest[0], None, NOW_S)))
+    if what == "delete":
+        opened.pop(rest[0], None)
+        return await mail.delete(account.id, rest[0])
+    if what == "rename":
+        return await mail.rename(account.id, rest[0], rest[1], NOW_S)
+    if rest[0] not in ids:
+        return None
+    source = ids[rest[0]]
+    if what == "flags":
+        outcome = await mail.set_flags(source, *rest[1:])
+        return [(entry.uid, entry.modseq, entry.flags) for entry in outcome.entries]
+    if what == "expunge":
+        return list((await mail.expunge(source, rest[1])).expunged)
+    if what == "copy":
+        return await mail.copy(source, rest[1], account.id, rest[2], limit_bytes=3000)
+    return await mail.move(source, rest[1], account.id, rest[2])
+
+
+async def seen_by(stores: Stores, opened: dict) -> list:
+    """Return all that sessions can see."""
+    account = await stores.account()
+    found = [await stores.mail.usage(account.id)]
+    for info in await stores.mail.list(account.id):
+        mailbox = opened.get(info.name)
+        if mailbox is None or mailbox.name != info.name:
+            mailbox = opened[info.name] = await stores.mail.open(account.id, info.name)
+        uids, count = mailbox.uids()
+        entries = [mailbox.entry(uid) for uid in uids[:count]]
+        used = {flag for entry in entries for flag in entry.flags if flag[0] != "\\"}
+        assert used <= set(mailbox.keywords())
+        changes = await mailbox.changes_since(2, 3)
+        found.append(
+            (
+                (info.name, info.uid_validity, info.uid_next, info.highest_modseq),
+                (info.messages, info.unseen, info.deleted, info.octets),
+                [(one.uid, one.modseq, one.flags, one.internal_date_s) for one in entries],
+                mailbox.first_unseen(),
+                [entry.uid for entry in changes.arrived],
+                [entry.uid for entry in changes.changed],
+                list(changes.expunged),
+            )
+        )
+    return found
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.lists(steps, max_size=25))
+def test_the_store_does_what_dictionaries_do(history: list[tuple]) -> None:
+    trio.run(compare, history)
+
+
+async def compare(history: list[tuple]) -> None:
+    options = StoreOptions(
+        segment_limit_bytes=400, new_index=lambda: StoreIndex(max_entries=6, max_mailboxes=3)
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        async with memory_stores(Path()) as model:
+            pending = [*history, ("restart",)]
+            model_opened: dict = {}
+            while pending:
+                async with sqlite_stores(Path(directory), options) as stores:
+                    opened: dict = {}
+                    while pending:
+                        step = pending.pop(0)
+                        if step == ("restart",):
+                            break
+                        expected = await apply(model, step, model_opened)
+                        assert await apply(stores, step, opened) == expected, step
+                        assert await seen_by(stores, opened) == await seen_by(
+                            model, model_opened
+                        ), step
+                    await check_index_equals_database(stores)
+                    await stores.store.sweep()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(steps | st.just(("poison",)), min_size=2, max_size=7), max_size=6))
+def test_steps_of_one_batch_leave_memory_and_database_equal(crowds: list[list[tuple]]) -> None:
+    trio.run(crowd, crowds)
+
+
+async def crowd(crowds: list[list[tuple]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with sqlite_stores(Path(directory)) as stores:
+            opened: dict = {}
+            await seen_by(stores, opened)
+            for members in crowds:
+                async with trio.open_nursery() as nursery:
+                    for step in members:
+                        nursery.start_soon(attempt, stores, step)
+                for name in [name for name, mailbox in opened.items() if is_gone(mailbox)]:
+                    del opened[name]
+                await seen_by(stores, opened)
+                await check_index_equals_database(stores)
+            assert await stores.store.recount() == 0
+
+
+async def attempt(stores: Stores, step: tuple) -> None:
+    if step == ("poison",):
+        with pytest.raises(TransientFailure):
+            await stores.store._writer.do(Poison())
+    elif step not in (("close",), ("restart",)):
+        # A mailbox that another step deleted first is none of our business here.
+        with suppress(MailboxGone):
+            await apply(stores, step, {})
+
+
+def is_gone(mailbox: OpenMailbox) -> bool:
+    try:
+        mailbox.info()
+    except MailboxGone:
+        return True
+    return False
