@@ -474,7 +474,7 @@ class Watch:
         self._run: Future[None] | None = None
 
     def _watch(self) -> None:
-        while not self._over.wait(0.01):
+        while not self.rounds or not self._over.wait(0.01):
             began = time.monotonic()
             self._client.ok("NOOP")
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
