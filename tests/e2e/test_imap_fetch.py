@@ -39,7 +39,7 @@ def crowded(relay: Relay) -> tuple[str, str]:
     return account
 
 
-# --- 7: UIDNEXT -------------------------------------------------------------------------------
+# --- 7: UIDNEXT ---------------------------------------------------------------------------------
 
 
 def test_uidnext_and_uidvalidity_survive_clean_up_and_restart(relay: Relay) -> None:
@@ -158,7 +158,7 @@ def test_foreign_flag_changes_stay_out_of_a_long_uid_fetch(
         other.ok("UID STORE 1:* FLAGS.SILENT ()")
 
 
-# --- 9, 10: exact replies -------------------------------------------------------------------------
+# --- 9, 10: exact replies -----------------------------------------------------------------------
 
 
 def test_peek_leaves_seen_alone_and_body_sets_it(relay: Relay) -> None:
@@ -249,7 +249,7 @@ def test_changed_since_and_condstore_select(relay: Relay) -> None:
         assert raw.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq.decode()})").untagged == []
 
 
-# --- 26: a body that cannot be read ---------------------------------------------------------------
+# --- 26: a body that cannot be read -------------------------------------------------------------
 
 
 def test_unreadable_body_closes_and_is_served_after_repair(relay: Relay) -> None:

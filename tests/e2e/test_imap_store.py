@@ -45,7 +45,7 @@ def flags_of(raw: RawImap, uid: int = 1) -> bytes:
     return flags
 
 
-# --- 22: STORE --------------------------------------------------------------------------------
+# --- 22: STORE ----------------------------------------------------------------------------------
 
 
 def test_store_in_all_its_forms(relay: Relay) -> None:
@@ -189,7 +189,7 @@ def test_many_clients_work_on_one_mailbox(relay: Relay) -> None:
         assert len(raw.ok("UID FETCH 1:* (UID)").lines) == status
 
 
-# --- 21: COPY and MOVE ----------------------------------------------------------------------------
+# --- 21: COPY and MOVE --------------------------------------------------------------------------
 
 
 def test_move_and_copy_tell_copyuid_and_change_nothing_without_target(relay: Relay) -> None:
@@ -284,7 +284,7 @@ def test_mailboxes_come_and_go(relay: Relay) -> None:
         assert raw.ok('STATUS "inbox" (MESSAGES)').lines == [b'* STATUS "INBOX" (MESSAGES 0)']
 
 
-# --- 20: APPEND -----------------------------------------------------------------------------------
+# --- 20: APPEND ---------------------------------------------------------------------------------
 
 
 def test_append_is_judged_before_it_is_sent(relay: Relay) -> None:

@@ -8,6 +8,7 @@ of `Intake.commit`: this module is the only one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -195,13 +196,13 @@ class TakeIn:
     ) -> None:
         """Clean up behind a delivery. The message is durable: trouble here is not its trouble."""
         limit = settings.limits.max_mailbox_bytes
-        try:
+        # The message is durable: whatever fails from here on, a sender told to try again would
+        # send it twice. The next delivery trims.
+        with suppress(TransientFailure):
             for account in served:
                 if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
-                    await self._trim(account, quota.trim_target(0, limit, settings.quota), settings)
-        except TransientFailure:
-            # A 451 now would bring the message a second time; the next delivery trims again.
-            return
+                    target = quota.trim_target(0, limit, settings.quota)
+                    await self._trim(account, target, settings)
 
     def _report(
         self, sender: EmailAddress, failed: list[FailedRecipient], header: bytes
