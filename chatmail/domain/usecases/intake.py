@@ -194,7 +194,7 @@ class TakeIn:
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot
     ) -> None:
-        """Clean up behind a delivery. The message is durable: trouble here is not its trouble."""
+        """Clean up behind a delivery."""
         limit = settings.limits.max_mailbox_bytes
         # The message is durable: whatever fails from here on, a sender told to try again would
         # send it twice. The next delivery trims.

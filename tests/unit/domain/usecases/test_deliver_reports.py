@@ -53,6 +53,16 @@ async def test_a_due_report_lands_in_the_senders_inbox_and_is_settled() -> None:
     assert queue.entries == {}
 
 
+async def test_a_blocked_or_full_sender_gets_none_and_the_entry_ends() -> None:
+    for is_blocked, limit in ((True, 10**6), (False, 100)):
+        relay, queue = MemoryRelay(), FewReports([report()])
+        relay.accounts.add(ALICE, is_blocked=is_blocked)
+        relay.limit(max_mailbox_bytes=limit)
+        await delivering(relay, queue)()
+        assert relay.intake.committed == []
+        assert queue.entries == {}
+
+
 async def test_a_report_trims_like_any_delivery() -> None:
     relay, queue = MemoryRelay(), FewReports([report()])
     alice = relay.accounts.add(ALICE)

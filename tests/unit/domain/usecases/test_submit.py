@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from chatmail.domain.model.address import EmailAddress
-from chatmail.domain.model.errors import Overloaded, TransientFailure
+from chatmail.domain.model.errors import Overloaded
 from chatmail.domain.model.message import Envelope
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.usecases.submit import Accepted, Submit
@@ -172,22 +172,6 @@ async def test_a_full_mailbox_is_trimmed_oldest_first_then_refused() -> None:
     relay.clock.now += 2 * 86400
     outcome, _ = await send(relay, octets, BOB)
     assert isinstance(outcome, Accepted)
-
-
-async def test_a_clean_up_that_fails_after_the_commit_is_no_reason_to_send_again() -> None:
-    relay = MemoryRelay()
-    relay.accounts.add(ALICE)
-    bob = relay.accounts.add(BOB)
-    octets = make_message(sender=ALICE, size=3000)
-    relay.limit(max_mailbox_bytes=len(octets) + 500)
-
-    async def fail(*_: object) -> int:
-        raise TransientFailure
-
-    relay.mail.trim = fail  # type: ignore[method-assign,assignment]
-    outcome, _ = await send(relay, octets, BOB)
-    assert isinstance(outcome, Accepted)
-    assert len(await relay.inbox(bob)) == 1
 
 
 @pytest.mark.parametrize("size", [100_000, 150_000, 250_000, 800_000])
