@@ -27,6 +27,7 @@ from chatmail.app.config import (
     load_config,
 )
 from chatmail.app.config_identity import tls_mode
+from chatmail.app.limits import raise_file_limit
 from chatmail.app.service_notify import ServiceManager, announce, ready_line
 from chatmail.app.tree import run_relay
 from chatmail.domain.model.errors import PermanentFailure
@@ -42,6 +43,7 @@ STARTED_BADLY = 1
 def serve(options: ServeOptions) -> int:
     """Run the relay until it is told to stop; returns the contract's exit code."""
     tune_allocator()
+    raise_file_limit()
     load = partial(_load, options)
     try:
         loaded = load()

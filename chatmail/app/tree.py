@@ -130,7 +130,8 @@ class _Signals:
                     self._log.reopen()
                 elif number != signal.SIGHUP:
                     self._end()
-                elif self.on_hangup is not None:
+                elif self.on_hangup is not None and not self.stop.is_set():
+                    # While stopping there is no nursery left for a listener to start in.
                     await self.on_hangup()
 
     def _end(self) -> None:

@@ -8,7 +8,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 from cryptography import x509
@@ -16,6 +16,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from chatmail.adapters.net.errors import CertificateError
+
+_ODD_EXTENSIONS: Final = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 Fingerprint: TypeAlias = tuple[tuple[int, int, int], ...]
 
@@ -58,8 +60,11 @@ def check_pair(
     Source:  spec admin 5.3, federation-web E1.1.
     """
     leaf = _read_leaf(pair.chain)
-    _check_key(pair, leaf)
-    facts = _facts(leaf)
+    try:
+        _check_key(pair, leaf)
+        facts = _facts(leaf)
+    except (ValueError, UnsupportedAlgorithm, *_ODD_EXTENSIONS) as error:
+        raise CertificateError(f"{pair.chain}: the certificate cannot be understood") from error
     if facts.not_after_s <= now_s and not allow_expired:
         raise CertificateError(f"{pair.chain}: the certificate expired on {_day(facts)}")
     missing = [name for name in names if not covers(facts.names, name)]

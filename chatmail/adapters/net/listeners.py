@@ -149,7 +149,8 @@ class _SpareFile:
     """
 
     def __init__(self) -> None:
-        self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = -1
+        self.regain()
 
     def release(self) -> None:
         if self._fd >= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import trio
 
 from chatmail.adapters.net.deflate import Deflation
@@ -121,7 +123,8 @@ class Stream:
 
     async def aclose(self) -> None:
         """Close in order, within 3 s even if cancelled. Never raises."""
-        with trio.move_on_after(CLOSE_S, shield=True):
+        # suppress: somebody else may abort the stream meanwhile.
+        with contextlib.suppress(*TRANSPORT_ERRORS), trio.move_on_after(CLOSE_S, shield=True):
             await self.transport.aclose()
 
     def abort(self) -> None:

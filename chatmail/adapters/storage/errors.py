@@ -16,7 +16,8 @@ from typing import Final
 
 from chatmail.domain.model.errors import PermanentFailure
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# A flood of connections may take every descriptor: that heals as a full disk does.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class StorageFault(Exception):
@@ -61,7 +62,7 @@ def writing() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise DiskFull("no room on the disk") from error
+            raise DiskFull("no room on the disk, or no file descriptor") from error
         raise StoreFailed("writing failed") from error
 
 

@@ -49,13 +49,13 @@ class Files:
         """Make the octets of a file durable."""
         os.fdatasync(fd)
 
-    def sync_directory(self, path: Path) -> None:
+    def open_directory(self, path: Path) -> int:
+        """Open a directory, for `sync_directory`."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def sync_directory(self, fd: int) -> None:
         """Make the names in a directory durable."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        os.fsync(fd)
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut a file."""

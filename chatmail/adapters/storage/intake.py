@@ -64,13 +64,22 @@ class DeliveryJob(Job):
         self._landed = []
         receipts: list[AppendReceipt | None] = []
         place = self._place
+        # The entry ends even if its mailbox is gone; without the entry nothing is owed.
+        is_owed = batch.settles is None or bool(tx.sql.remove_report.run(batch.settles).rowcount)
         if place is not None:
-            self._deliver(tx, place, receipts)
+            self._deliver(tx, place, receipts, is_owed=is_owed)
         for report in batch.reports:
             tx.sql.add_report.run(*report_row(tx.new_id(), report))
         self.receipts = tuple(receipts)
 
-    def _deliver(self, tx: Transaction, place: Place, receipts: list[AppendReceipt | None]) -> None:
+    def _deliver(
+        self,
+        tx: Transaction,
+        place: Place,
+        receipts: list[AppendReceipt | None],
+        *,
+        is_owed: bool,
+    ) -> None:
         batch = self._batch
         # Before the row is visible: whoever loads it meanwhile has to share this very object.
         tx.index.places.add(place)
@@ -78,7 +87,7 @@ class DeliveryJob(Job):
         header_size = len(batch.body.header)
         bumped: set[MailboxId] = set()
         for delivery in batch.deliveries:
-            head = tx.find(delivery.mailbox)
+            head = tx.find(delivery.mailbox) if is_owed else None
             if head is None:
                 receipts.append(None)
                 continue

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Log, Writer
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.queue import FailedRecipient, NewReport, QueueEntry, QueueId
 from chatmail.domain.model.verdict import RefusalReason
+
+LONGEST_WAIT_S: Final = 86_400
+"""No entry is put off for longer; a later time is that of a clock that ran ahead, and means now."""
 
 
 class ReportBoard:
@@ -65,22 +68,19 @@ def _entry(row: Sequence[Any]) -> QueueEntry:
 
 
 class _Claim(Job):
-    __slots__ = ("_lease_s", "_limit", "_now_s", "entries")
+    __slots__ = ("_lease_s", "_limit", "_now_s", "rows")
 
     def __init__(self, now_s: float, limit: int, lease_s: float) -> None:
         self._now_s = int(now_s)
         self._limit = limit
         self._lease_s = lease_s
-        self.entries: list[QueueEntry] = []
+        self.rows: Sequence[Sequence[Any]] = ()
 
     def plan(self, tx: Transaction) -> None:
-        until = int(self._now_s + self._lease_s)
-        self.entries = [
-            _entry(row) for row in tx.sql.due_reports.all(self._now_s, self._now_s, self._limit)
-        ]
-        tx.sql.lease_report.run_many(
-            [(until, entry.attempts + 1, entry.id) for entry in self.entries]
-        )
+        now, far = self._now_s, self._now_s + LONGEST_WAIT_S
+        until = int(now + self._lease_s)
+        self.rows = tx.sql.due_reports.all(now, far, now, far, self._limit)
+        tx.sql.lease_report.run_many([(until, row[-1] + 1, row[0]) for row in self.rows])
 
 
 class _Settle(Job):
@@ -113,8 +113,11 @@ class _NextDue(Job):
         self.due_s: float | None = None
 
     def plan(self, tx: Transaction) -> None:
-        rows = tx.sql.next_due.all()
-        self.due_s = min((float(max(due, leased)) for due, leased in rows), default=None)
+        far = tx.now_s + LONGEST_WAIT_S
+        times = (
+            max(time if time <= far else tx.now_s for time in row) for row in tx.sql.next_due.all()
+        )
+        self.due_s = min(map(float, times), default=None)
 
 
 class SqlOutboundQueue:
@@ -123,13 +126,21 @@ class SqlOutboundQueue:
     `attempts` of a claimed entry counts the claims before this one, a crashed one included.
     """
 
-    def __init__(self, writer: Writer, board: ReportBoard) -> None:
+    def __init__(self, writer: Writer, board: ReportBoard, log: Log) -> None:
         self._writer = writer
         self._board = board
+        self._log = log
 
     async def claim(self, now_s: float, limit: int, lease_s: float) -> list[QueueEntry]:
-        """Lease entries that are due, oldest first."""
-        return (await self._writer.do(_Claim(now_s, limit, lease_s))).entries
+        """Lease entries that are due, oldest first; one that nobody can read ends here."""
+        entries = []
+        for row in (await self._writer.do(_Claim(now_s, limit, lease_s))).rows:
+            try:
+                entries.append(_entry(row))
+            except (ValueError, TypeError):
+                self._log.warning("report_unreadable")
+                await self.settle(QueueId(row[0]))
+        return entries
 
     async def settle(self, entry: QueueId) -> None:
         """Forget an entry."""

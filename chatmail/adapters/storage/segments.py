@@ -116,6 +116,8 @@ class SegmentLog:
         self._next_number = first_number
         self._limit_bytes = limit_bytes
         self.closed: set[int] = set()  # segments of this process that grow no more
+        # Held open: once a file has its new name there must be no descriptor left to wait for.
+        self._directory_fd = files.open_directory(directory)
         self._fd: int | None = None
         self._number = 0
         self._start = 0  # where the last append began
@@ -187,11 +189,15 @@ class SegmentLog:
         with writing():
             self._files.rename(path, segment_path(self.directory, number))
         with syncing():
-            self._files.sync_directory(self.directory)
+            self._files.sync_directory(self._directory_fd)
         return number
 
     def close(self) -> None:
-        """Close the active segment."""
+        """Close the active segment and the directory."""
+        self._close_active()
+        self._files.close(self._directory_fd)
+
+    def _close_active(self) -> None:
         if self._fd is not None:
             self._files.close(self._fd)
             self.closed.add(self._number)
@@ -205,8 +211,8 @@ class SegmentLog:
             fd = self._files.create(segment_path(self.directory, number))
         # The name must be durable before the first row that needs it.
         with syncing():
-            self._files.sync_directory(self.directory)
-        self.close()
+            self._files.sync_directory(self._directory_fd)
+        self._close_active()
         self._fd, self._number = fd, number
         self._start = self._end = 0
         return fd

@@ -66,7 +66,8 @@ RECOUNT: Final = text(
 
 DUE_REPORTS: Final = text(
     """SELECT id, sender, failed, header, arrived_s, due_s, leased_until_s, attempts
-    FROM reports WHERE due_s <= :now AND leased_until_s <= :free
+    FROM reports WHERE (due_s <= :now OR due_s > :far)
+        AND (leased_until_s <= :free OR leased_until_s > :far_too)
     ORDER BY due_s, id LIMIT :limit"""
 )
 
@@ -327,7 +328,9 @@ class Statements:
             .values(due_s=_param("p_due"), leased_until_s=_param("p_until")),
             ["p_due", "p_until", "p_id"],
         )
-        self.due_reports = Prepared(connection, DUE_REPORTS, ["now", "free", "limit"])
+        self.due_reports = Prepared(
+            connection, DUE_REPORTS, ["now", "far", "free", "far_too", "limit"]
+        )
         self.next_due = Prepared(
             connection,
             select(reports.c.due_s, reports.c.leased_until_s),

@@ -84,7 +84,7 @@ class Store:
         self.intake = SegmentIntake(writer, board)
         self.blobs = blobs
         self.mail = SegmentMailStore(writer, reader, index, content, log)
-        self.queue = SqlOutboundQueue(writer, board)
+        self.queue = SqlOutboundQueue(writer, board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

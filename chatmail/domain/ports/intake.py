@@ -9,7 +9,7 @@ import attrs
 
 from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body
-from chatmail.domain.model.queue import NewReport
+from chatmail.domain.model.queue import NewReport, QueueId
 
 
 @attrs.frozen
@@ -22,12 +22,17 @@ class Delivery:
 
 @attrs.frozen(kw_only=True)
 class IntakeBatch:
-    """All local copies and owed reports of one message."""
+    """All local copies and owed reports of one message.
+
+    `settles`: the entry of the outbound queue that this message is the answer to. It ends in the
+    same commit; when it is gone already, no copy is delivered.
+    """
 
     body: Body
     internal_date_s: int
     deliveries: tuple[Delivery, ...]
     reports: tuple[NewReport, ...] = ()
+    settles: QueueId | None = None
 
 
 class Intake(Protocol):
@@ -40,7 +45,7 @@ class Intake(Protocol):
         session, and the hints are out. Two commits of one caller keep their order in every mailbox.
 
         Returns:  where each copy landed, in the order of `deliveries`; None where the mailbox was
-            deleted meanwhile.
+            deleted meanwhile, or nothing was owed any more.
         Raises:  Overloaded: the write queue is full. TransientFailure: nothing was stored.
         Cancellation:  shielded from the moment it is queued until it is done.
         Cost:  one share of a group commit; one thread hop per batch.

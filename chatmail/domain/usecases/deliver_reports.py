@@ -47,12 +47,13 @@ class DeliverReports:
     async def _deliver(self, entry: QueueEntry) -> None:
         report = entry.report
         try:
-            await self.take_in.own_report(report.sender, self._render(entry))
+            # The copy and the end of the entry are one commit, so a crash cannot double the report.
+            octets = self._render(entry)
+            if not await self.take_in.own_report(report.sender, octets, entry.id):
+                await self.queue.settle(entry.id)
         except TransientFailure:
             delay = _RETRY_S * 2 ** min(entry.attempts, 7)
             await self.queue.postpone(entry.id, self.clock.now_s() + delay)
-        else:
-            await self.queue.settle(entry.id)
 
     def _render(self, entry: QueueEntry) -> bytes:
         identity = self.settings().identity

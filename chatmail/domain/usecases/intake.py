@@ -19,7 +19,7 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body, Envelope, HeaderEdit
-from chatmail.domain.model.queue import FailedRecipient, NewReport
+from chatmail.domain.model.queue import FailedRecipient, NewReport, QueueId
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.policy import quota, routing
@@ -140,17 +140,18 @@ class TakeIn:
         )
         return receipt
 
-    async def own_report(self, recipient: EmailAddress, octets: bytes) -> None:
+    async def own_report(self, recipient: EmailAddress, octets: bytes, settles: QueueId) -> bool:
         """Deliver a report this relay wrote to one of its own accounts, exempt from the gate.
 
-        A recipient that is gone or has no room gets none: a report is never reported on.
+        Returns:  whether the copy was committed, and the entry `settles` ended with it. A recipient
+            that is gone or has no room gets none: a report is never reported on.
         """
         (account,) = await self.accounts.resolve((recipient,))
         settings = self.settings()
         if account is None or account.is_blocked:
-            return
+            return False
         if not await self._fits(account, len(octets), settings):
-            return
+            return False
         header, _, content = octets.partition(b"\r\n\r\n")
         body = Body(header=header + b"\r\n\r\n", chunks=(content,), content_size=len(content))
         await self.intake.commit(
@@ -158,9 +159,11 @@ class TakeIn:
                 body=body,
                 internal_date_s=int(self.clock.now_s()),
                 deliveries=(Delivery(account.inbox),),
+                settles=settles,
             )
         )
         await self._trim_after([account], len(octets), settings)
+        return True
 
     async def _sort_recipients(
         self, envelope: Envelope, size: int, settings: SettingsSnapshot

@@ -152,9 +152,8 @@ class MemoryOutboundQueue:
     async def settle(self, entry: QueueId) -> None:
         await trio.lowlevel.checkpoint()
         self._sync()
-        owed = self._owed.pop(entry, None)
-        if owed is not None:
-            self._state.reports.remove(owed.report)
+        self._state.settle(entry)
+        self._sync()
 
     async def postpone(self, entry: QueueId, due_s: float) -> None:
         await trio.lowlevel.checkpoint()
@@ -181,7 +180,9 @@ class MemoryOutboundQueue:
         known = {id(owed.report) for owed in self._owed.values()}
         for report in reports:
             if id(report) not in known:
-                self._owed[QueueId(next(self._ids))] = _Owed(report=report, due_s=report.due_s)
+                entry = QueueId(next(self._ids))
+                self._owed[entry] = _Owed(report=report, due_s=report.due_s)
+                self._state.entries[entry] = report
         present = {id(report) for report in reports}
         for entry in [key for key, owed in self._owed.items() if id(owed.report) not in present]:
             del self._owed[entry]

@@ -32,7 +32,7 @@ from chatmail.domain.model.mailbox import (
     UidValidity,
 )
 from chatmail.domain.model.message import Body
-from chatmail.domain.model.queue import NewReport
+from chatmail.domain.model.queue import NewReport, QueueId
 from chatmail.domain.ports.intake import IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
 
@@ -148,6 +148,7 @@ class MemoryState:
         self.hints = hints if hints is not None else MemoryHints()
         self.mailboxes: dict[MailboxId, MemoryMailbox] = {}
         self.reports: list[NewReport] = []
+        self.entries: dict[QueueId, NewReport] = {}  # of the queue over this state
         self.fail = 0
         self._ids = itertools.count(1)
         self._validities: dict[AccountId, int] = {}
@@ -212,6 +213,15 @@ class MemoryState:
         """Drop all mailboxes of an account."""
         for mailbox in self.of(account):
             self.drop(mailbox)
+
+    def settle(self, entry: QueueId) -> bool:
+        """End an entry of the queue; False: there is none."""
+        report = self.entries.pop(entry, None)
+        for place, one in enumerate(self.reports):
+            if one is report:
+                del self.reports[place]
+                return True
+        return False
 
     def usage(self, account: AccountId) -> int:
         return sum(box.info().octets for box in self.of(account))
@@ -570,9 +580,10 @@ class MemoryIntake:
         )
         receipts: list[AppendReceipt | None] = []
         touched: dict[MailboxId, MemoryMailbox] = {}
+        is_owed = batch.settles is None or self._state.settle(batch.settles)
         for delivery in batch.deliveries:
             box = self._state.mailboxes.get(delivery.mailbox)
-            if box is None:
+            if box is None or not is_owed:
                 receipts.append(None)
                 continue
             if box.id not in touched:

@@ -110,3 +110,39 @@ async def test_a_report_needs_no_delivery(stores: Stores) -> None:
     )
     assert await stores.intake.commit(batch) == ()
     assert await stores.queue.next_due_s() == NOW_S + 2
+
+
+async def test_a_commit_can_settle_a_queue_entry_and_delivers_only_what_was_owed(
+    stores: Stores,
+) -> None:
+    ann = await stores.account()
+    await stores.deliver(ann.inbox, reports=(make_report(due_s=NOW_S),))
+    (entry,) = await stores.queue.claim(NOW_S, 10, 60)
+    batch = IntakeBatch(
+        body=Body(HEADER, (b"report\r\n",), 8),
+        internal_date_s=NOW_S,
+        deliveries=(Delivery(ann.inbox),),
+        settles=entry.id,
+    )
+    (receipt,) = await stores.intake.commit(batch)
+    assert receipt is not None
+    assert await stores.queue.next_due_s() is None
+    assert await stores.intake.commit(batch) == (None,)
+    assert (await stores.mail.info(ann.id, "INBOX")).messages == 2
+
+
+async def test_a_report_claimed_for_a_deleted_account_never_reaches_its_successor(
+    stores: Stores,
+) -> None:
+    ann = await stores.account()
+    await stores.deliver(ann.inbox, reports=(make_report(due_s=NOW_S),))
+    (entry,) = await stores.queue.claim(NOW_S, 10, 60)
+    await stores.accounts.delete(ann.id, None)
+    other = await stores.account()
+    batch = IntakeBatch(
+        body=Body(HEADER, (), 0),
+        internal_date_s=NOW_S,
+        deliveries=(Delivery(other.inbox),),
+        settles=entry.id,
+    )
+    assert await stores.intake.commit(batch) == (None,)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -139,3 +140,24 @@ def test_the_same_key_may_get_a_new_certificate(copy: CertificatePair) -> None:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     copy.chain.write_bytes(self_signed_pem(key, ["renewed.test"], time.time()))
     assert check_pair(copy, time.time()).names == ("renewed.test",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("2a8648ce3d0201", "2a8648ce3d0209"),  # the key's algorithm: none that exists
+        ("2a8648ce3d030107", "2a8648ce3d030199"),  # its curve
+        ("551d11", "551d99"),  # the names' extension
+        ("551d13", "551d11"),  # twice the same extension
+        ("870400000000", "840400000000"),
+    ],
+)
+def test_a_certificate_nobody_understands_is_refused_or_has_no_names(
+    copy: CertificatePair, old: str, new: str
+) -> None:
+    leaf = x509.load_pem_x509_certificate(copy.chain.read_bytes())
+    octets = leaf.public_bytes(serialization.Encoding.DER)
+    spoilt = octets.replace(bytes.fromhex(old), bytes.fromhex(new))
+    copy.chain.write_bytes(ssl.DER_cert_to_PEM_cert(spoilt).encode())
+    with pytest.raises(CertificateError):
+        check_pair(copy, time.time(), ["relay.test"] if spoilt != octets else ["other.test"])

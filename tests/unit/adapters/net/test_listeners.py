@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -17,7 +18,7 @@ from hypercorn.typing import ConnectionState
 from trio.testing import MockClock
 
 from chatmail.adapters.net.errors import PeerGone
-from chatmail.adapters.net.listeners import FaceListener, TlsMode
+from chatmail.adapters.net.listeners import FaceListener, TlsMode, _SpareFile
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
 from chatmail.adapters.system.redaction import Public
@@ -492,3 +493,14 @@ async def test_a_strict_blocking_client_sees_a_clean_end(keeper: TlsKeeper) -> N
     async with served(imaps(face(say)), keeper) as listening:
         got = await trio.to_thread.run_sync(talk, listening.host, listening.port)
     assert got == b"bye"
+
+
+def test_a_listener_can_open_while_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, "none left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", none_left)
+        spare = _SpareFile()
+    spare.regain()
+    spare.release()

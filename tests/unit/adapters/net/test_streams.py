@@ -9,6 +9,7 @@ import zlib
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from chatmail.adapters.net.certificates import CertificatePair
@@ -277,3 +278,15 @@ async def test_time_in_the_real_world_is_not_waited_for() -> None:
     assert await read_to_end(stream.transport) == b""
     await stream.aclose()
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_an_abort_while_closing_raises_nowhere(keeper: TlsKeeper, with_tls: bool) -> None:
+    stream, client = await stream_pair(keeper)
+    if with_tls:
+        await secure(stream, client, keeper.pair)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        stream.abort()
+    await client.aclose()

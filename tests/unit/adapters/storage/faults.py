@@ -50,9 +50,9 @@ class FaultyFiles(Files):
         self._called("sync")
         super().sync(fd)
 
-    def sync_directory(self, path: Path) -> None:
+    def sync_directory(self, fd: int) -> None:
         self._called("sync_directory")
-        super().sync_directory(path)
+        super().sync_directory(fd)
 
     def rename(self, source: Path, target: Path) -> None:
         self._called("rename")

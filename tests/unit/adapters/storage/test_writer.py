@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,9 +67,9 @@ class OrderedFiles(Files):
         super().rename(source, target)
         self.dirty.add(target.parent)
 
-    def sync_directory(self, path: Path) -> None:
-        super().sync_directory(path)
-        self.dirty.discard(path)
+    def sync_directory(self, fd: int) -> None:
+        super().sync_directory(fd)
+        self.dirty.discard(Path(os.readlink(f"/proc/self/fd/{fd}")))
 
 
 async def test_content_and_names_are_durable_before_the_rows(opener: Opener) -> None:
@@ -416,3 +419,53 @@ async def test_the_log_is_folded_when_nobody_waits(
         with trio.fail_after(5):
             await folded.wait()
         await stores.deliver(account.inbox)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+async def test_no_descriptor_for_a_new_segment_refuses_and_heals(opener: Opener, code: int) -> None:
+    files = FaultyFiles()
+    async with opener(files=files, segment_limit_bytes=1) as stores:
+        account = await stores.account()
+        files.fail["create"] = code
+        with pytest.raises(Overloaded):
+            await stores.deliver(account.inbox)
+        files.fail.clear()
+        await stores.deliver(account.inbox)
+        assert stores.store.failed is None
+
+
+async def test_segments_begin_and_spools_end_without_a_free_descriptor(
+    opener: Opener, tmp_path: Path
+) -> None:
+    spare: list[int] = []
+
+    class Flooded(Files):
+        """Connections take every descriptor that is left, as soon as a file was made."""
+
+        def create(self, path: Path) -> int:
+            fd = super().create(path)
+            self.flood()
+            return fd
+
+        def flood(self) -> None:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            spare.extend((soft, hard))
+            lowest = os.dup(0)
+            os.close(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+
+        def sync_directory(self, fd: int) -> None:
+            try:
+                super().sync_directory(fd)
+            finally:
+                soft, hard = spare
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                spare.clear()
+
+    async with opener(files=Flooded()) as stores:
+        account = await stores.account()
+        await stores.deliver(account.inbox)
+        async with stores.blobs.spool() as spool:
+            await spool.write(b"spooled")
+            await stores.intake.commit(batch_of(await spool.seal(b"A: b\r\n\r\n"), account.inbox))
+        assert await stored(stores) == 2

@@ -9,7 +9,6 @@ import attrs
 from chatmail.domain.model.account import Account, AccountId
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.message import Door
-from chatmail.domain.model.queue import NewReport, QueueEntry, QueueId
 from chatmail.domain.model.settings import (
     IdentitySettings,
     LimitSettings,
@@ -142,27 +141,3 @@ class MemoryRelay:
         uids, count = mailbox.uids()
         entries = [mailbox.entry(uid) for uid in uids[:count]]
         return [await self.mail.read(entry, 0, entry.size) for entry in entries if entry]
-
-
-class FewReports:
-    """An outbound queue of one claim."""
-
-    def __init__(self, reports: Sequence[NewReport]) -> None:
-        self.entries = {
-            QueueId(number): QueueEntry(id=QueueId(number), report=report, attempts=0)
-            for number, report in enumerate(reports)
-        }
-        self.postponed: dict[QueueId, float] = {}
-
-    async def claim(self, now_s: float, limit: int, lease_s: float) -> list[QueueEntry]:
-        due = [entry for entry in self.entries.values() if entry.report.due_s <= now_s]
-        return due[:limit]
-
-    async def settle(self, entry: QueueId) -> None:
-        del self.entries[entry]
-
-    async def postpone(self, entry: QueueId, due_s: float) -> None:
-        self.postponed[entry] = due_s
-
-    async def next_due_s(self) -> float | None:
-        return min((entry.report.due_s for entry in self.entries.values()), default=None)

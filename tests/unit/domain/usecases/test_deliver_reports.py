@@ -5,17 +5,12 @@ from __future__ import annotations
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Body
-from chatmail.domain.model.queue import FailedRecipient, NewReport, QueueId
+from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
-from tests.unit.domain.usecases.relay import (
-    DOMAIN,
-    NOW_S,
-    CountingEntropy,
-    FewReports,
-    MemoryRelay,
-)
+from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, MemoryRelay
+from tests.unit.fakes.accounts import MemoryOutboundQueue
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -32,9 +27,15 @@ def report(due_s: int = int(NOW_S)) -> NewReport:
     )
 
 
-def delivering(relay: MemoryRelay, queue: FewReports) -> DeliverReports:
+def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryOutboundQueue]:
+    relay = MemoryRelay()
+    relay.state.reports.extend(reports)
+    return relay, MemoryOutboundQueue(relay.state)
+
+
+def delivering(relay: MemoryRelay, queue: MemoryOutboundQueue) -> DeliverReports:
     return DeliverReports(
-        queue=queue,  # type: ignore[arg-type]
+        queue=queue,
         take_in=relay.take_in,
         clock=relay.clock,
         entropy=CountingEntropy(),
@@ -44,27 +45,27 @@ def delivering(relay: MemoryRelay, queue: FewReports) -> DeliverReports:
 
 
 async def test_a_due_report_lands_in_the_senders_inbox_and_is_settled() -> None:
-    relay, queue = MemoryRelay(), FewReports([report()])
+    relay, queue = owing(report())
     alice = relay.accounts.add(ALICE)
     assert await delivering(relay, queue)() is None
     (stored,) = await relay.inbox(alice)
     assert b"Message-ID: <orig@relay.test>" in stored
     assert b"Diagnostic-Code: smtp; 550 5.1.1 <gone@relay.test>: unknown_recipient" in stored
-    assert queue.entries == {}
+    assert await queue.next_due_s() is None
 
 
 async def test_a_blocked_or_full_sender_gets_none_and_the_entry_ends() -> None:
     for is_blocked, limit in ((True, 10**6), (False, 100)):
-        relay, queue = MemoryRelay(), FewReports([report()])
+        relay, queue = owing(report())
         relay.accounts.add(ALICE, is_blocked=is_blocked)
         relay.limit(max_mailbox_bytes=limit)
         await delivering(relay, queue)()
         assert relay.intake.committed == []
-        assert queue.entries == {}
+        assert await queue.next_due_s() is None
 
 
 async def test_a_report_trims_like_any_delivery() -> None:
-    relay, queue = MemoryRelay(), FewReports([report()])
+    relay, queue = owing(report())
     alice = relay.accounts.add(ALICE)
     mailbox = alice.inbox
     old = Body(b"Subject: old\r\n\r\n", (b"x" * 7000,), 7000)
@@ -78,21 +79,21 @@ async def test_a_report_trims_like_any_delivery() -> None:
 
 
 async def test_nothing_leaves_before_it_is_due() -> None:
-    relay, queue = MemoryRelay(), FewReports([report(due_s=int(NOW_S) + 2)])
+    relay, queue = owing(report(due_s=int(NOW_S) + 2))
     alice = relay.accounts.add(ALICE)
     assert await delivering(relay, queue)() == 2
     assert await relay.inbox(alice) == []
 
 
 async def test_a_sender_that_is_gone_gets_none_and_the_entry_ends() -> None:
-    relay, queue = MemoryRelay(), FewReports([report()])
+    relay, queue = owing(report())
     await delivering(relay, queue)()
-    assert queue.entries == {}
+    assert await queue.next_due_s() is None
     assert relay.intake.committed == []
 
 
 async def test_store_trouble_postpones() -> None:
-    relay, queue = MemoryRelay(), FewReports([report()])
+    relay, queue = owing(report())
     relay.accounts.add(ALICE)
 
     async def fail(batch: object) -> None:
@@ -100,4 +101,18 @@ async def test_store_trouble_postpones() -> None:
 
     relay.intake.commit = fail  # type: ignore[method-assign,assignment]
     await delivering(relay, queue)()
-    assert queue.postponed == {QueueId(0): NOW_S + 30}
+    assert await queue.next_due_s() == NOW_S + 30
+
+
+async def test_a_report_and_the_end_of_its_entry_are_one_commit() -> None:
+    relay, queue = owing(report())
+    alice = relay.accounts.add(ALICE)
+
+    async def die(entry: object) -> None:
+        raise RuntimeError("the process is killed here")
+
+    queue.settle = die  # type: ignore[method-assign,assignment]
+    await delivering(relay, queue)()
+    relay.clock.now += 3600
+    await delivering(relay, queue)()
+    assert len(await relay.inbox(alice)) == 1
