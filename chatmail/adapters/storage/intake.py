@@ -53,6 +53,11 @@ class DeliveryJob(Job):
         """Take note where the message is."""
         self._place = place
 
+    def undone(self) -> None:
+        """Let the spool go: no row points there."""
+        if isinstance(self._batch.body.spooled, SegmentSpool):
+            self._batch.body.spooled.withdraw()
+
     def plan(self, tx: Transaction) -> None:
         """Assign UIDs; rows are gathered and written with those of the whole batch."""
         batch = self._batch
@@ -67,6 +72,8 @@ class DeliveryJob(Job):
 
     def _deliver(self, tx: Transaction, place: Place, receipts: list[AppendReceipt | None]) -> None:
         batch = self._batch
+        # Before the row is visible: whoever loads it meanwhile has to share this very object.
+        tx.index.places.add(place)
         size = batch.body.size
         header_size = len(batch.body.header)
         bumped: set[MailboxId] = set()
@@ -93,11 +100,12 @@ class DeliveryJob(Job):
 
     def publish(self, index: StoreIndex) -> None:
         """Show the copies in the mailboxes that are in memory."""
-        if self._place is not None:
-            index.places.add(self._place)
         spooled = self._batch.body.spooled
-        if isinstance(spooled, SegmentSpool) and self._landed:
-            spooled.is_committed = True
+        if isinstance(spooled, SegmentSpool):
+            if self._landed:
+                spooled.is_committed = True
+            else:
+                spooled.withdraw()
         for mailbox, entry in self._landed:
             index.arrive(mailbox, entry)
         if self._batch.reports:

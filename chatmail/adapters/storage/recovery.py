@@ -11,7 +11,7 @@ import fcntl
 import itertools
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from chatmail.adapters.storage.schema import (
     dead_blobs,
     mailboxes,
     reports,
+    segments,
 )
 from chatmail.adapters.storage.segments import (
     RECORD_HEADER_BYTES,
@@ -37,7 +38,6 @@ MAIL_NAME: Final = "mail"
 SPOOL_NAME: Final = "spool"
 SERVER_KEY_PATH: Final = ("secrets", "server.key")
 SERVER_KEY_BYTES: Final = 32
-TABLES: Final = (blobs, dead_blobs)
 
 
 @contextmanager
@@ -100,16 +100,31 @@ def next_id(connection: Connection) -> itertools.count[int]:
 
 def next_segment(connection: Connection, mail: Path) -> int:
     """Return a segment number that neither a file nor a row has."""
-    used = [connection.execute(select(func.max(table.c.segment))).scalar() or 0 for table in TABLES]
-    return max([*used, *segment_numbers(mail)]) + 1
+    return max([0, *known_segments(connection), *segment_numbers(mail)]) + 1
 
 
-def has_content(connection: Connection) -> bool:
-    """Say whether any row speaks of content.
+def known_segments(connection: Connection) -> set[int]:
+    """Return the segments that rows of this database have pointed into."""
+    return set(connection.execute(select(segments.c.number)).scalars())
 
-    If none does, segments may belong to a database that was lost: nobody should sweep them away.
+
+def unknown_segments(known: Collection[int], mail: Path) -> list[int]:
+    """Return the segments with content that this database has never known; empty ones are removed.
+
+    They belong to a database that was lost, or to a newer one than the copy that was put back: what
+    is in them may have been acknowledged, so they stay. (Or a crash came between a message and its
+    row: then nobody was promised anything, but that looks the same.)
     """
-    return any(connection.execute(select(table.c.id).limit(1)).first() for table in TABLES)
+    found = []
+    for number in segment_numbers(mail):
+        path = segment_path(mail, number)
+        if number in known or not path.exists():  # a name of fewer digits is not ours
+            continue
+        if path.stat().st_size:
+            found.append(number)
+        else:
+            path.unlink()
+    return found
 
 
 def count_accounts(connection: Connection) -> int:

@@ -103,6 +103,12 @@ dead_blobs: Final = Table(  # records without a reader, until their octets are o
 )
 Index("dead_blobs_by_segment", dead_blobs.c.segment)
 
+segments: Final = Table(  # every file that a row has pointed into, until it is removed
+    "segments",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+)
+
 barred: Final = Table(
     "barred",
     metadata,

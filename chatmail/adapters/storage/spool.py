@@ -47,6 +47,7 @@ class SegmentSpool:
         self.blob: int | None = None
         self.place: Place | None = None
         self.is_committed = False
+        self._may_have_row = False
         self._start = RESERVED_BYTES
 
     @property
@@ -98,12 +99,20 @@ class SegmentSpool:
             segment = log.adopt(self.fd, self._path)
             self._path = segment_path(log.directory, segment)
             self.place = Place(self.blob, segment, self._start)
+        self._may_have_row = True
         return self.place
 
+    def withdraw(self) -> None:
+        """Take note that no row points here: the commit is known to have failed."""
+        self._may_have_row = False
+
     def discard(self) -> None:
-        """Close, and remove what was not committed."""
+        """Close, and remove what no row can point at.
+
+        A commit that ended in an I/O error may be durable all the same: then the file stays.
+        """
         self._files.close(self.fd)
-        if not self.is_committed:
+        if not self._may_have_row:
             self._files.unlink(self._path)
 
     def _write(self, piece: memoryview) -> None:

@@ -30,6 +30,7 @@ from chatmail.adapters.storage.schema import (
     mailboxes,
     messages,
     reports,
+    segments,
     store_facts,
     tombstones,
 )
@@ -335,6 +336,10 @@ class Statements:
 
     def _prepare_upkeep(self, connection: Connection) -> None:
         segment = _param("p_segment")
+        self.add_segment = Prepared(connection, insert(segments), ["number"])
+        self.remove_segment = Prepared(
+            connection, delete(segments).where(segments.c.number == segment), ["p_segment"]
+        )
         self.in_segment = [
             Prepared(
                 connection,

@@ -32,7 +32,7 @@ from chatmail.adapters.storage.mailstore import SegmentMailStore
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.segment_reader import SegmentReader
-from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog, segment_numbers
+from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
 from chatmail.adapters.storage.spool import SegmentBlobStore
 from chatmail.adapters.storage.tokens import SqlDeviceTokens, TokenCache
 from chatmail.adapters.storage.upkeep import Upkeep
@@ -160,10 +160,12 @@ def _open(
     with translated():
         ids = recovery.next_id(connection)
         first_segment = recovery.next_segment(connection, mail)
-        old_segments = segment_numbers(mail) if recovery.has_content(connection) else []
+        known = recovery.known_segments(connection)
         missing = recovery.missing_content(connection, mail)
         recovery.return_leases(connection)
         index.account_count = recovery.count_accounts(connection)
+    if unknown := recovery.unknown_segments(known, mail):
+        log.warning("segments_unknown", segments=len(unknown), first=unknown[0])
     if missing:
         log.warning("content_missing", segments=len(missing), first=missing[0])
 
@@ -175,7 +177,7 @@ def _open(
     closing.callback(segments.close)
     content = SegmentReader(mail, files)
     closing.callback(content.close)
-    committer = Committer(database, segments, index, new_id, clock)
+    committer = Committer(database, segments, index, new_id, clock, known)
     writer = Writer(
         committer,
         index,
@@ -185,7 +187,7 @@ def _open(
         max_octets=options.max_queued_bytes,
     )
     reader = Reader(database, index)
-    upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, old_segments)
+    upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, known)
     blobs = SegmentBlobStore(spool, files, new_id)
     keys = TombstoneKeys(recovery.server_key(state_dir))
     return Store(writer, reader, index, content, blobs, upkeep, keys, log)

@@ -5,7 +5,7 @@ All in bounded pieces, so that deliveries wait for none of it long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -55,6 +55,18 @@ class _Forget(Job):
             for segment in self._segments
             if not any(query.one(segment) != (None,) for query in tx.sql.in_segment)
         ]
+
+
+class _ForgetSegments(Job):
+    """Take segments off the list, after their files went: what is not on it is never removed."""
+
+    __slots__ = ("_segments",)
+
+    def __init__(self, segments: Sequence[int]) -> None:
+        self._segments = segments
+
+    def plan(self, tx: Transaction) -> None:
+        tx.sql.remove_segment.run_many([(segment,) for segment in self._segments])
 
 
 class _ForgetExpunges(Job):
@@ -117,7 +129,7 @@ class Upkeep:
         files: Files,
         clock: Clock,
         log: Log,
-        old_segments: Sequence[int] = (),
+        known_segments: Iterable[int] = (),
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -127,7 +139,7 @@ class Upkeep:
         self._files = files
         self._clock = clock
         self._log = log
-        self._candidates = set(old_segments)
+        self._candidates = set(known_segments)
         self._limiter = trio.CapacityLimiter(1)
 
     async def sweep(self) -> int:
@@ -212,6 +224,8 @@ class Upkeep:
             await trio.to_thread.run_sync(self._files.unlink, path, limiter=self._limiter)
             self._candidates.discard(segment)
             self._segments.closed.discard(segment)
+        if job.unused:
+            await self._writer.do(_ForgetSegments(job.unused))
 
     async def _forget_expired(self) -> None:
         now_s = int(self._clock.now_s())

@@ -13,7 +13,7 @@ a failed sync or an I/O error nothing is known any more: the store fails, and so
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Final, Protocol, TypeVar
 
 import trio
@@ -85,6 +85,9 @@ class Job:
     def place(self, place: Place) -> None:
         """Take note where the message is."""
 
+    def undone(self) -> None:
+        """Take note that the batch failed and that nothing of it was stored."""
+
     def plan(self, tx: Transaction) -> None:
         """Do the work in SQL and on drafts."""
         raise NotImplementedError
@@ -116,12 +119,15 @@ class Committer:
         index: StoreIndex,
         new_id: Callable[[], int],
         clock: Clock,
+        known_segments: Iterable[int] = (),
     ) -> None:
+        """Args:  known_segments: those that the database has on its list."""
         self._database = database
         self._segments = log
         self._index = index
         self._new_id = new_id
         self._clock = clock
+        self._known_segments = set(known_segments)
         self._sql = Statements(database.writer)
         self.rows_since_checkpoint = 0
 
@@ -131,11 +137,13 @@ class Committer:
         Returns:  the transaction, whose drafts are to be published.
         Raises:  StorageFault: nothing of the batch was stored (StoreFailed: nobody knows).
         """
-        has_appended = self._write_contents(jobs)
-        tx = Transaction(self._sql, self._index, self._new_id, int(self._clock.now_s()))
+        has_appended = False
+        used: set[int] = set()
         try:
+            has_appended = self._write_contents(jobs, used)
+            tx = Transaction(self._sql, self._index, self._new_id, int(self._clock.now_s()))
             with translated():
-                self._plan(jobs, tx)
+                self._plan(jobs, tx, used - self._known_segments)
         except StoreFailed:
             raise
         except StorageFault:
@@ -143,7 +151,10 @@ class Committer:
                 self._database.rollback()
             if has_appended:
                 self._segments.undo()
+            for job in jobs:
+                job.undone()
             raise
+        self._known_segments |= used
         return tx
 
     def checkpoint(self, truncate: bool = False) -> None:
@@ -152,7 +163,8 @@ class Committer:
             self._database.checkpoint(truncate=truncate)
         self.rows_since_checkpoint = 0
 
-    def _write_contents(self, jobs: Sequence[Job]) -> bool:
+    def _write_contents(self, jobs: Sequence[Job], used: set[int]) -> bool:
+        """Write every message down; adds the segments to `used`. True: the log has grown."""
         small: list[tuple[int, Body]] = []
         owners = []
         for job in jobs:
@@ -160,21 +172,25 @@ class Committer:
             if body is None:
                 continue
             if isinstance(body.spooled, SegmentSpool):
-                job.place(body.spooled.place_in(self._segments))
+                place = body.spooled.place_in(self._segments)
+                used.add(place.segment)
+                job.place(place)
             else:
                 small.append((self._new_id(), body))
                 owners.append(job)
         if small:
             for job, place in zip(owners, self._segments.append(small), strict=True):
+                used.add(place.segment)
                 job.place(place)
         return bool(small)
 
-    def _plan(self, jobs: Sequence[Job], tx: Transaction) -> None:
+    def _plan(self, jobs: Sequence[Job], tx: Transaction, new_segments: set[int]) -> None:
         has_changes = any(map(_is_change, jobs))
         if has_changes:
             self._database.begin()
         else:
             self._database.begin_reading()
+        self._sql.add_segment.run_many([(number,) for number in new_segments])
         for job in jobs:
             _plan_one(job, tx)
         if has_changes:

@@ -13,11 +13,15 @@ import attrs
 
 from chatmail.domain.formats.facts import MessageFacts
 from chatmail.domain.formats.message_scanner import MessageScanner
+from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Body, Door
 from chatmail.domain.ports.intake import BlobStore, Spool
 
 IN_MEMORY_BYTES: Final = 256 * 1024
 """Up to here a message waits in memory; ARCHITECTURE: 1:1 chat never touches a spool file."""
+
+JOINED_BYTES: Final = 4096
+"""Shorter pieces are joined: held one by one, single octets would take forty times their size."""
 
 
 class Collector:
@@ -31,6 +35,7 @@ class Collector:
         self._held: list[bytes] = []
         self._spool: Spool | None = None
         self._keeps = True
+        self._has_failed = False
         self._stack: AsyncExitStack | None = None
         self._facts: MessageFacts | None = None
 
@@ -62,12 +67,25 @@ class Collector:
             return
         if self._scanner.size > self._max_bytes:
             await self._give_up()
-        elif self._spool is not None:
+            return
+        try:
+            await self._keep(chunk)
+        except TransientFailure:
+            # What follows would land behind a gap, even if the disk has room again.
+            self._has_failed = True
+            await self._give_up()
+            raise
+
+    async def _keep(self, chunk: bytes) -> None:
+        if self._spool is not None:
             await self._spool.write(chunk)
+            return
+        if self._held and len(self._held[-1]) < JOINED_BYTES:
+            self._held[-1] += chunk
         else:
             self._held.append(chunk)
-            if self._scanner.size > IN_MEMORY_BYTES:
-                await self._spill()
+        if self._scanner.size > IN_MEMORY_BYTES:
+            await self._spill()
 
     async def _spill(self) -> None:
         header = self._scanner.header
@@ -117,7 +135,10 @@ class Collector:
 
         Only for a message whose facts were accepted: its header block is complete and it is
         no larger than allowed.
+        Raises:  TransientFailure: it could not be kept, or not be sealed.
         """
+        if self._has_failed:
+            raise TransientFailure("the message could not be kept")
         if not self._keeps:
             raise ValueError("a refused message has no body to store")
         original = self.header()

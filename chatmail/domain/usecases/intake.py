@@ -8,6 +8,7 @@ of `Intake.commit`: this module is the only one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -15,6 +16,7 @@ import attrs
 from chatmail.domain.formats.rfc5322 import edit_header
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body, Envelope, HeaderEdit
 from chatmail.domain.model.queue import FailedRecipient, NewReport
@@ -158,6 +160,7 @@ class TakeIn:
                 deliveries=(Delivery(account.inbox),),
             )
         )
+        await self._trim_after([account], len(octets), settings)
 
     async def _sort_recipients(
         self, envelope: Envelope, size: int, settings: SettingsSnapshot
@@ -191,10 +194,15 @@ class TakeIn:
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot
     ) -> None:
+        """Clean up behind a delivery. The message is durable: trouble here is not its trouble."""
         limit = settings.limits.max_mailbox_bytes
-        for account in served:
-            if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
-                await self._trim(account, quota.trim_target(0, limit, settings.quota), settings)
+        # The message is durable: whatever fails from here on, a sender told to try again would
+        # send it twice. The next delivery trims.
+        with suppress(TransientFailure):
+            for account in served:
+                if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
+                    target = quota.trim_target(0, limit, settings.quota)
+                    await self._trim(account, target, settings)
 
     def _report(
         self, sender: EmailAddress, failed: list[FailedRecipient], header: bytes

@@ -70,6 +70,17 @@ async def test_two_transactions_keep_their_own_recipients(nursery: trio.Nursery)
     assert recipients == [(BOB,), (EmailAddress.parse("carol@relay.example"),)]
 
 
+async def test_each_message_of_a_long_session_counts_as_a_login_of_the_day(
+    nursery: trio.Nursery,
+) -> None:
+    connection = connect(nursery, World())
+    await connection.log_in()
+    for _ in range(2):
+        await connection.client.ask(ENVELOPE, 3)
+        await connection.client.ask(CONTENT)
+    assert [account.last_login_day for account in connection.world.senders] == [1, 2]
+
+
 async def test_a_rest_of_ninety_seconds_between_transactions(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -172,6 +183,19 @@ async def test_an_announced_size_above_the_limit_is_refused_at_mail(nursery: tri
     assert await client.ask(too_big) == b"552 5.3.4 message file too big\r\n"
     fits = b"MAIL FROM:<alice@relay.example> SIZE=31457280\r\n"
     assert await client.ask(fits) == b"250 2.1.0 Ok\r\n"
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_full_disk_is_452_at_mail_and_heals(nursery: trio.Nursery, role: Role) -> None:
+    connection = connect(nursery, World(has_room=False), role)
+    await connection.client.ask(b"EHLO [127.0.0.1]\r\n", 2)
+    mail = b"MAIL FROM:<alice@far.example>\r\n"
+    if role is Role.SUBMISSION:
+        await connection.client.ask(AUTH)
+    assert await connection.client.ask(mail) == b"452 4.3.1 Insufficient system storage\r\n"
+    assert await connection.client.ask(RCPT) == b"503 5.5.1 Send MAIL first\r\n"
+    connection.world.has_room = True
+    assert await connection.client.ask(mail) == b"250 2.1.0 Ok\r\n"
 
 
 async def test_content_one_octet_too_large_is_552_and_the_session_goes_on(

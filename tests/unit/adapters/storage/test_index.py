@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from chatmail.adapters.storage import loaded as loaded_module
+from chatmail.adapters.storage.database import SqliteDatabase
 from chatmail.adapters.storage.index import Places, StoreIndex
 from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.tokens import TokenCache
@@ -264,3 +265,32 @@ async def test_an_account_in_use_is_kept_over_one_that_is_not(opener: Opener) ->
         await stores.accounts.get(ann.address)
         await stores.account("eve")
         assert stores.store.index.record_at(ann.address) is not None
+
+
+async def test_a_load_that_sees_a_commit_first_shares_its_place(opener: Opener) -> None:
+    loaded = trio.Event()
+
+    class Pausing(SqliteDatabase):
+        pause = False
+
+        def commit(self) -> None:
+            super().commit()
+            if self.pause:
+                self.pause = False
+                trio.from_thread.run(loaded.wait)
+
+    async with opener(new_database=Pausing) as stores:
+        account = await stores.account()
+        stores.store._writer._committer._database.pause = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stores.deliver, account.inbox)
+            with trio.fail_after(5):
+                while not (opened := await stores.mail.open(account.id, "INBOX")).entry(1):
+                    opened.close()
+                    stores.store.index.loaded.clear()
+                    stores.store.index._idle.clear()
+                    stores.store.index._entries = 0
+            loaded.set()
+        blob = opened.entry(1).blob
+        assert stores.store.index.places.is_held(blob.blob)
+        opened.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from chatmail.adapters.storage.errors import StoreFailed
 from chatmail.adapters.storage.files import Files, _behind
 from chatmail.adapters.storage.segment_reader import SegmentReader, Wanted
 from chatmail.adapters.storage.segments import (
@@ -29,7 +30,13 @@ from chatmail.domain.model.mailbox import MailboxEntry
 from chatmail.domain.model.message import Body
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from tests.unit.adapters.storage.conftest import Opener
-from tests.unit.adapters.storage.faults import BROKEN, FULL, FaultyFiles
+from tests.unit.adapters.storage.faults import (
+    BROKEN,
+    FULL,
+    FaultyDatabase,
+    FaultyFiles,
+    sqlite_error,
+)
 from tests.unit.ports.world import HEADER, NOW_S, Stores
 
 BODY = Body(b"A: b\r\n\r\n", (b"hello ", memoryview(b"world\r\n")), 13)
@@ -318,3 +325,51 @@ async def test_an_unsealed_spool_cannot_be_committed(opener: Opener) -> None:
         with pytest.raises(LocalProtocolError):
             await stores.intake.commit(batch)
         await stores.deliver(account.inbox)
+
+
+async def test_a_spool_whose_commit_is_in_doubt_keeps_its_octets(
+    opener: Opener, tmp_path: Path
+) -> None:
+    class Doubtful(FaultyDatabase):
+        def commit(self) -> None:
+            error, self.commit_error = self.commit_error, None
+            super().commit()
+            if error is not None:
+                raise error  # the rows are durable, and nobody was told
+
+    with pytest.RaisesGroup(StoreFailed):
+        async with opener(new_database=Doubtful) as stores:
+            account = await stores.account()
+            async with stores.blobs.spool() as spool:
+                await spool.write(b"y" * 1000)
+                body = await spool.seal(HEADER)
+                stores.store._writer._committer._database.commit_error = sqlite_error(10)
+                with pytest.raises(TransientFailure):
+                    await stores.intake.commit(
+                        IntakeBatch(
+                            body=body, internal_date_s=NOW_S, deliveries=(Delivery(account.inbox),)
+                        )
+                    )
+    async with opener() as stores:
+        assert "content_missing" not in stores.log.events
+        opened = await stores.mail.open(account.id, "INBOX")
+        entry = opened.entry(1)
+        assert await stores.mail.read(entry, 0, entry.size) == HEADER + b"y" * 1000
+
+
+async def test_a_spool_adopted_for_a_batch_that_failed_leaves_nothing(
+    opener: Opener, tmp_path: Path
+) -> None:
+    async with opener(new_database=FaultyDatabase) as stores:
+        account = await stores.account()
+        database = stores.store._writer._committer._database
+        async with stores.blobs.spool() as spool:
+            await spool.write(b"y" * 1000)
+            body = await spool.seal(HEADER)
+            batch = IntakeBatch(
+                body=body, internal_date_s=NOW_S, deliveries=(Delivery(account.inbox),)
+            )
+            database.commit_error = sqlite_error(13)
+            with pytest.raises(TransientFailure):
+                await stores.intake.commit(batch)
+        assert list((tmp_path / "mail").iterdir()) == []

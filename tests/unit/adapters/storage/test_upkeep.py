@@ -115,31 +115,79 @@ async def test_content_of_a_message_that_found_no_mailbox_is_dead(
         assert b"secret text" not in on_disk(tmp_path)
 
 
-async def test_segments_a_crash_left_without_rows_are_removed(
+async def test_segments_this_database_never_knew_are_told_of_and_stay(
     opener: Opener, tmp_path: Path
 ) -> None:
     async with opener() as stores:
         account = await stores.account()
         await stores.deliver(account.inbox)
-    (tmp_path / "mail" / "00000009.seg").write_bytes(b"torn")
-    async with opener() as stores:
-        await stores.store.sweep()
-        names = os.listdir(tmp_path / "mail")
-        assert names == ["00000001.seg"]
+    (tmp_path / "mail" / "00000007.seg").write_bytes(b"")
+    (tmp_path / "mail" / "00000009.seg").write_bytes(b"somebody's mail")
+    (tmp_path / "mail" / "11.seg").write_bytes(b"no name of ours")
+    for _ in range(2):
+        async with opener() as stores:
+            assert stores.log.events == ["segments_unknown"]
+            await stores.store.sweep()
+    assert sorted(os.listdir(tmp_path / "mail")) == ["00000001.seg", "00000009.seg", "11.seg"]
 
 
-async def test_segments_of_a_lost_database_are_not_swept_away(
+async def test_segments_that_lost_their_rows_in_an_earlier_run_are_removed(
     opener: Opener, tmp_path: Path
 ) -> None:
     async with opener() as stores:
         account = await stores.account()
         await stores.deliver(account.inbox)
-    for name in os.listdir(tmp_path):
-        if name.startswith("chatmail.db"):
-            os.unlink(tmp_path / name)
-    async with opener() as stores:
+        await remove(stores, account.inbox, 1)
         await stores.store.sweep()
-        assert b"hello" in on_disk(tmp_path)
+        assert os.listdir(tmp_path / "mail") == ["00000001.seg"]  # it could have grown
+    async with opener() as stores:
+        assert stores.log.events == []
+        await stores.store.sweep()
+        assert os.listdir(tmp_path / "mail") == []
+    async with opener() as stores:
+        assert stores.log.events == []
+        await stores.deliver(account.inbox)
+
+
+async def test_a_crash_between_removing_a_segment_and_forgetting_it_is_harmless(
+    opener: Opener, tmp_path: Path
+) -> None:
+    async with opener() as stores:
+        account = await stores.account()
+        await stores.deliver(account.inbox)
+        await remove(stores, account.inbox, 1)
+        await stores.store.sweep()
+    (tmp_path / "mail" / "00000001.seg").unlink()
+    async with opener() as stores:
+        assert stores.log.events == []
+        await stores.deliver(account.inbox)
+        await stores.store.sweep()
+    assert os.listdir(tmp_path / "mail") == ["00000002.seg"]
+
+
+@pytest.mark.parametrize("what", ["lost", "put back"])
+async def test_segments_of_another_database_are_never_swept_away(
+    opener: Opener, tmp_path: Path, what: str
+) -> None:
+    async with opener() as stores:
+        account = await stores.account()
+        await stores.deliver(account.inbox)
+    old = (tmp_path / "chatmail.db").read_bytes()
+    async with opener() as stores:
+        await stores.deliver(account.inbox, content=b"acknowledged mail\r\n")
+    if what == "lost":
+        (tmp_path / "chatmail.db").unlink()
+    else:
+        (tmp_path / "chatmail.db").write_bytes(old)
+    for _ in range(3):
+        async with opener() as stores:
+            assert stores.log.events == ["segments_unknown"]
+            account = await stores.account()
+            await stores.deliver(account.inbox)
+            await stores.mail.set_flags(account.inbox, [1, 2, 3], FlagOperation.ADD, DELETED)
+            await stores.mail.expunge(account.inbox, None)
+            await stores.store.sweep()
+            assert b"acknowledged mail" in on_disk(tmp_path)
 
 
 async def test_a_failed_erase_is_tried_again(opener: Opener, tmp_path: Path) -> None:

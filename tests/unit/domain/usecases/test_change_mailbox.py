@@ -72,6 +72,15 @@ async def test_inbox_is_neither_created_nor_deleted() -> None:
     assert await verbs.delete(ANN, "INBOX") is MailboxProblem.CANNOT
 
 
+@pytest.mark.parametrize("spelling", ["INBOX/", "inbox/", "Inbox"])
+async def test_no_spelling_of_inbox_becomes_a_mailbox_of_its_own(spelling: str) -> None:
+    verbs = change()
+    assert await verbs.create(ANN, spelling, None) is MailboxProblem.CANNOT
+    await verbs.create(ANN, "a", None)
+    assert await verbs.rename(ANN, "a", spelling) is MailboxProblem.ALREADY_EXISTS
+    assert [info.name for info in await verbs.store.list(ANN)] == ["INBOX", "a"]
+
+
 async def test_a_trailing_delimiter_is_dropped() -> None:
     verbs = change()
     assert await verbs.create(ANN, "a/", None) is None

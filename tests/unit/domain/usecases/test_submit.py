@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.errors import Overloaded, TransientFailure
 from chatmail.domain.model.message import Envelope
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.usecases.submit import Accepted, Submit
@@ -173,6 +174,22 @@ async def test_a_full_mailbox_is_trimmed_oldest_first_then_refused() -> None:
     assert isinstance(outcome, Accepted)
 
 
+async def test_a_clean_up_that_fails_after_the_commit_is_no_reason_to_send_again() -> None:
+    relay = MemoryRelay()
+    relay.accounts.add(ALICE)
+    bob = relay.accounts.add(BOB)
+    octets = make_message(sender=ALICE, size=3000)
+    relay.limit(max_mailbox_bytes=len(octets) + 500)
+
+    async def fail(*_: object) -> int:
+        raise TransientFailure
+
+    relay.mail.trim = fail  # type: ignore[method-assign,assignment]
+    outcome, _ = await send(relay, octets, BOB)
+    assert isinstance(outcome, Accepted)
+    assert len(await relay.inbox(bob)) == 1
+
+
 @pytest.mark.parametrize("size", [100_000, 150_000, 250_000, 800_000])
 async def test_large_messages_arrive_whole_by_memory_or_spool(size: int) -> None:
     relay = MemoryRelay()
@@ -207,3 +224,19 @@ async def test_limits_are_read_live() -> None:
     outcome, _ = await send(relay, make_message(sender=ALICE), BOB)
     assert isinstance(outcome, Refuse)
     assert outcome.reason is RefusalReason.POLICY
+
+
+async def test_a_trim_that_fails_after_the_commit_does_not_undo_the_acceptance() -> None:
+    relay = MemoryRelay()
+    relay.accounts.add(ALICE)
+    bob = relay.accounts.add(BOB)
+    octets = make_message(sender=ALICE, size=3000)
+    relay.limit(max_mailbox_bytes=len(octets) * 5 // 4)  # stored, it is beyond the mark to trim at
+
+    async def fail(*_: object) -> int:
+        raise Overloaded("the write queue is full")
+
+    relay.mail.trim = fail  # type: ignore[method-assign,assignment]
+    outcome, _ = await send(relay, octets, BOB)
+    assert isinstance(outcome, Accepted)
+    assert len(await relay.inbox(bob)) == 1
