@@ -31,7 +31,7 @@ _LITERAL_END = re.compile(rb"\{(\d+)\}\r\n\Z")
 _TEXT = rb"[\x20-\x7e]+"
 _STRING = rb'(?:"[^"\\\x00-\x1f\x7f-\xff]*"|\x00)'  # \x00 stands for a literal
 _NSTRING = rb"(?:NIL|" + _STRING + rb")"
-_FLAG = rb"\\?[A-Za-z0-9$_.\-]+"
+_FLAG = rb"\\?[^(){ %*\"\\\]\x00-\x1f\x7f-\xff]+"
 _FLAGS = rb"\((?:%b(?: %b)*)?\)" % (_FLAG, _FLAG)
 _CODE = (
     rb"\[(?:CAPABILITY(?: [!-Z^-~]+)+|PERMANENTFLAGS \((?:(?:%b|\\\*)(?: (?:%b|\\\*))*)?\)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import time
 import zlib
 from collections.abc import Iterator
@@ -347,4 +348,83 @@ def test_streamed_append_of_the_largest_message_needs_little_memory(relay: Relay
     with client(relay, account, "INBOX") as raw, Watch(relay) as watch:
         assert raw.append(message).is_ok
         assert raw.ok("UID FETCH 1 BODY.PEEK[]").literals == [message]
+    check(watch, 24)
+
+
+# --- anything at all -----------------------------------------------------------------------------
+
+CORPUS = [
+    b'LIST "" (INBOX "a*") RETURN (CHILDREN SPECIAL-USE STATUS (MESSAGES UNSEEN))',
+    b'LIST (SUBSCRIBED RECURSIVEMATCH) "" "*"',
+    b'LSUB "" "%"',
+    b"CREATE Fuzz/a/b (USE (\\Sent))",
+    b"RENAME Fuzz Fizz",
+    b"RENAME INBOX Taken",
+    b"DELETE Fuzz/a/b",
+    b"SUBSCRIBE INBOX",
+    b"STATUS INBOX (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ SIZE DELETED)",
+    b"ENABLE CONDSTORE UTF8=ACCEPT",
+    b"NAMESPACE",
+    b'SELECT "INBOX" (CONDSTORE)',
+    b"EXAMINE INBOX",
+    b"UNSELECT",
+    b"UID FETCH 1:3,5 (FLAGS UID RFC822.SIZE INTERNALDATE ENVELOPE BODYSTRUCTURE MODSEQ)",
+    b"FETCH 1:* FULL",
+    b"FETCH 1 (BODY BODY.PEEK[1.MIME] BODY.PEEK[2]<10.20> BODY.PEEK[1.1.TEXT] RFC822.TEXT)",
+    b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 2)",
+    b"UID FETCH 2 BODY[HEADER.FIELDS.NOT (Date From)]<5.100>",
+    b"UID STORE 1:* (UNCHANGEDSINCE 3) +FLAGS.SILENT (\\Seen $x)",
+    b"STORE 2 FLAGS \\Draft abc",
+    b"UID SEARCH RETURN (MIN MAX ALL COUNT) OR (1:3 NOT SEEN) (SINCE 1-Jan-2020 LARGER 10)",
+    b'SEARCH CHARSET UTF-8 TEXT {5+}\r\nh\xc3\xa4llo HEADER Message-ID "" MODSEQ 1',
+    b"SEARCH BODY a TO b CC c BCC d KEYWORD $x UNKEYWORD y YOUNGER 10 OLDER 1 SENTSINCE 1-Jan-2020",
+    b"UID COPY 1:2 Fizz",
+    b"UID MOVE * INBOX",
+    b"UID EXPUNGE 1:*",
+    b"EXPUNGE",
+    b"CLOSE",
+    b'GETMETADATA (MAXSIZE 5 DEPTH 1) "" (/shared /private/devicetoken)',
+    b'SETMETADATA "INBOX" (/private/devicetoken {3+}\r\nabc)',
+    b'GETQUOTAROOT "Fizz"',
+    b'ID ("name" NIL "version" "1")',
+    b"NOOP",
+    b"CHECK",
+]
+PIECES = [
+    *(b"(", b")", b'"', b"\\", b"{", b"}", b"{3+}\r\nxyz", b"{0+}\r\n", b"[", b"]", b"*", b"%"),
+    *(b" ", b":", b",", b"<", b">", b"0", b"4294967295", b"4294967296", b"-1", b"NIL", b"&AAA-"),
+    *(b"\x00", b"\r", b"\x7f", b"\xff", b"\xc3\xa4", b"\t", b"INBOX", b"1:*", b"BODY[", b"999"),
+]
+
+
+def mutated(chance: random.Random) -> bytes:
+    """A command of the corpus with some pieces changed."""
+    command = chance.choice(CORPUS)
+    for _ in range(chance.choice((0, 0, 1, 1, 2, 4))):
+        at = chance.randrange(len(command) + 1)
+        cut = chance.choice((0, 0, 1, 3))
+        command = command[:at] + chance.choice(PIECES) + command[at + cut :]
+    return command
+
+
+def test_mutated_commands_are_answered_or_end_the_session_in_order(relay: Relay) -> None:
+    """24: nothing crashes a connection (the fixture looks into the log), nothing hangs."""
+    account = newcomer(relay)
+    chance = random.Random(20_260)
+    ends = 0
+    with Watch(relay) as watch:
+        for _ in range(30):
+            fill(relay, account, 6)
+            with client(relay, account, "INBOX") as raw:
+                try:
+                    for _ in range(60):
+                        tag = raw.tag()
+                        # A literal that a mutation left without its octets swallows this NOOP.
+                        raw.send(tag + b" " + mutated(chance) + b"\r\nEND NOOP\r\n")
+                        while not raw.line().startswith((b"END ", tag + b" BAD ", b"+ ")):
+                            pass
+                except Closed:
+                    ends += 1
+    print(f"{ends} of 30 sessions ended early")
+    assert ends < 25
     check(watch, 24)
