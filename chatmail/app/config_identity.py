@@ -55,7 +55,7 @@ def identity(boot: BootConfig) -> IdentitySettings:
         mail_domain=domain,
         local_domains=frozenset({domain, *extra}),
         hostname=boot.server.hostname or str(boot.server.ip or domain),
-        operator_mailto=boot.web.privacy_mail or None,
+        operator_mailto=f"mailto:{boot.web.privacy_mail}" if boot.web.privacy_mail else None,
     )
 
 

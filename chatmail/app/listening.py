@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,6 +13,7 @@ from chatmail.adapters.net.binding import bind, bound_address
 from chatmail.adapters.net.errors import BindError
 from chatmail.adapters.net.handshakes import handshake_turns
 from chatmail.adapters.net.listeners import serve_listener
+from chatmail.app.config_values import ListenAddress
 from chatmail.domain.model.errors import LocalProtocolError
 
 if TYPE_CHECKING:
@@ -55,11 +57,12 @@ class Listening:
         New ones are bound before old ones stop; connections live on either way.
         Raises:  BindError: an address cannot be used; what was open stays open.
         """
-        wanted = [
+        wanted = dict.fromkeys(
             (face, str(address))
             for face in self._relay.listeners
             for address in getattr(boot.listen, face)
-        ]
+        )
+        self._recognise(wanted)
         new = [key for key in wanted if key not in self._open]
         bound: list[list[socket.socket]] = []
         try:
@@ -73,7 +76,22 @@ class Listening:
             await self._start(key, sockets)
         for key in [key for key in self._open if key not in wanted]:
             self._open.pop(key).scope.cancel()
+        self._open = {key: self._open[key] for key in wanted}
         self._relay.site.bound({face: port for face, _, port in reversed(self.addresses())})
+
+    def _recognise(self, wanted: Collection[tuple[str, str]]) -> None:
+        """Keep listeners whose address is only written in another way now.
+
+        Port 0 that became the port it got, for one: binding that anew could only fail.
+        """
+        unclaimed = {
+            (face, str(ListenAddress(*listener.addresses[0]))): (face, address)
+            for (face, address), listener in self._open.items()
+            if (face, address) not in wanted and len(listener.addresses) == 1
+        }
+        for key in wanted:
+            if key not in self._open and key in unclaimed:
+                self._open[key] = self._open.pop(unclaimed[key])
 
     async def _start(self, key: tuple[str, str], sockets: list[socket.socket]) -> None:
         accept, sessions = self._accept, self._sessions

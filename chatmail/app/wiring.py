@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from chatmail.app.config_keys import BootConfig
     from chatmail.app.config_values import IpNetwork
 
+MIN_FREE_BYTES: Final = 64 * 1024 * 1024  # below it SMTP answers MAIL with 452 4.3.1
 HTTP_CONNECTIONS: Final = 2000
 RELAY_CONNECTIONS: Final = ConnectionLimits(total=500, per_source=50)  # federation-web.md B1.7
 
@@ -215,6 +216,7 @@ class _Parts:
             settings=self.settings,
             drain=self.drain,
             log=self.log,
+            has_room=lambda: self.host.free_disk_bytes() >= MIN_FREE_BYTES,
         )
 
     def imap(self, authenticate: Authenticate) -> ImapServices:

@@ -57,5 +57,9 @@ def running(folder: Path, *, rate: int = 0, **tables: Table) -> Iterator[Configu
     """A relay for the tests of one module; it has to end well."""
     relay = ConfiguredRelay(folder, rate=rate, tables=tables)
     relay.start()
-    yield relay
-    assert relay.stop() == 0, "\n".join(relay.errors[-20:])
+    try:
+        yield relay
+        assert relay.stop() == 0, "\n".join(relay.errors[-20:])
+    finally:
+        if relay.process is not None and relay.process.poll() is None:
+            relay.kill()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import signal
+import socket
 import sqlite3
 import string
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "chatmail"]
 START_S = 20
+FACES = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
 
 _CONFIG = """\
 [server]
@@ -45,7 +48,7 @@ mode = "self-signed"
 
 @dataclass
 class Relay:
-    """One relay process on loopback with free ports, and its state in `folder`.
+    """One relay process on loopback, and its state in `folder`.
 
     The ports stay the same over `restart`, as clients expect of a server.
     """
@@ -68,6 +71,22 @@ class Relay:
     def config(self) -> Path:
         return self.folder / "chatmail.toml"
 
+    def choose_ports(self) -> None:
+        """Choose ports that no outgoing connection takes while the relay is down.
+
+        What port 0 gives comes from the range of outgoing connections, so after a kill somebody
+        else's connection may sit on it.
+        """
+        taken = set(self.ports.values())
+        for face in FACES:
+            while face not in self.ports:
+                port = random.randrange(11000, 32000)
+                with socket.socket() as probe, contextlib.suppress(OSError):
+                    probe.bind(("127.0.0.1", port))
+                    if port not in taken:
+                        taken.add(port)
+                        self.ports[face] = port
+
     def write_config(self) -> None:
         text = _CONFIG.format(rate=self.rate, registration=self.registration)
         for face, port in self.ports.items():
@@ -76,6 +95,7 @@ class Relay:
         self.config.write_text(text)
 
     def start(self) -> Relay:
+        self.choose_ports()
         self.write_config()
         self._was_told = False
         self.process = subprocess.Popen(

@@ -39,7 +39,7 @@ def crowded(relay: Relay) -> tuple[str, str]:
     return account
 
 
-# --- 7: UIDNEXT -------------------------------------------------------------------------------
+# --- 7: UIDNEXT ---------------------------------------------------------------------------------
 
 
 def test_uidnext_and_uidvalidity_survive_clean_up_and_restart(relay: Relay) -> None:
@@ -158,7 +158,30 @@ def test_foreign_flag_changes_stay_out_of_a_long_uid_fetch(
         other.ok("UID STORE 1:* FLAGS.SILENT ()")
 
 
-# --- 9, 10: exact replies -------------------------------------------------------------------------
+def test_messages_expunged_under_a_fetch_are_left_out(relay: Relay) -> None:
+    """T1, 4.4: somebody else's expunge is no trouble, neither NO nor the end of the session."""
+    account = newcomer(relay)
+    fill(relay, account, 400, size=3000)
+    with RawImap(relay, buffer_octets=4096) as reader, client(relay, account, "INBOX") as other:
+        reader.greet()
+        reader.log_in(account)
+        reader.select()
+        reader.send(b"F1 UID FETCH 1:* (FLAGS BODY.PEEK[])\r\nF2 UID FETCH 1:* FLAGS\r\n")
+        first = reader.response()
+        other.ok("UID STORE 1:* +FLAGS.SILENT (\\Deleted)")
+        other.ok("CLOSE")
+        answer = reader.answer(b"F1")
+        assert answer.is_ok
+        told = [first, *answer.untagged]
+        assert 1 <= len(told) <= 400
+        assert all(len(response.literals[0]) > 3000 for response in told)
+        assert not answer.find(rb"EXPUNGE")
+        assert reader.answer(b"F2").is_ok
+        assert len(reader.ok("NOOP").find(rb"\d+ EXPUNGE")) in (0, 400)
+        assert reader.ok("STATUS INBOX (MESSAGES)").number(rb"MESSAGES (\d+)") == 0
+
+
+# --- 9, 10: exact replies -----------------------------------------------------------------------
 
 
 def test_peek_leaves_seen_alone_and_body_sets_it(relay: Relay) -> None:
@@ -249,7 +272,7 @@ def test_changed_since_and_condstore_select(relay: Relay) -> None:
         assert raw.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq.decode()})").untagged == []
 
 
-# --- 26: a body that cannot be read ---------------------------------------------------------------
+# --- 26: a body that cannot be read -------------------------------------------------------------
 
 
 def test_unreadable_body_closes_and_is_served_after_repair(relay: Relay) -> None:

@@ -299,9 +299,15 @@ def test_restart_brings_every_client_back_into_idle(relay: Relay) -> None:
     accounts = [newcomer(relay) for _ in range(CROWD // DEVICES)] * DEVICES
     refusals: list[bytes] = []
     clients = [come_back(relay, account, refusals) for account in accounts]
+    others = [RawImap(relay), RawImap(relay, "imap"), client(relay, newcomer(relay), "INBOX")]
+    others[0].greet()
+    others[1].greet()
+    others.append(client(relay, newcomer(relay), "INBOX"))
+    others[3].compress()
+    others[3].idle()
     stopper = threading.Thread(target=relay.stop)
     stopper.start()
-    for raw in clients:
+    for raw in [*clients, *others]:
         assert raw.idle_line() == b"* BYE [UNAVAILABLE] Server restarting"
         assert raw.rest() == b""
         raw.close()

@@ -449,6 +449,16 @@ def test_commands_in_one_segment_are_answered_in_order(relay: Relay) -> None:
     assert tags == [b"A1", b"A2", b"A3", b"A4", b"A5"]
 
 
+@pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "COMPRESS"])
+def test_logout_says_bye_and_closes(relay: Relay, is_compressed: bool) -> None:
+    """4.4: compressed too, and flushed."""
+    with client(relay, relay.credentials(), "INBOX") as raw:
+        if is_compressed:
+            raw.compress()
+        assert raw.ok("LOGOUT").lines == [b"* BYE Logging out"]
+        assert raw.rest() == b""
+
+
 def test_wrong_state_and_errors_do_not_end_a_session(relay: Relay) -> None:
     """Spec mail 4.1, trap T33: BAD, a bare LF, odd tags."""
     with RawImap(relay) as raw:

@@ -16,6 +16,7 @@ import pytest
 from tests.builders import make_message
 from tests.e2e import wire
 from tests.e2e.raw import (
+    Answer,
     Closed,
     RawImap,
     Sender,
@@ -45,7 +46,7 @@ def flags_of(raw: RawImap, uid: int = 1) -> bytes:
     return flags
 
 
-# --- 22: STORE --------------------------------------------------------------------------------
+# --- 22: STORE ----------------------------------------------------------------------------------
 
 
 def test_store_in_all_its_forms(relay: Relay) -> None:
@@ -150,38 +151,81 @@ def test_search_keys_that_clients_use(relay: Relay) -> None:
         assert raw.answer(tag).is_ok
 
 
+class View:
+    """What a client believes of a mailbox: UIDs by message number, None where it was not told."""
+
+    def __init__(self, raw: RawImap) -> None:
+        self.raw = raw
+        self.uids: list[int | None] = [None] * raw.select().number(rb"(\d+) EXISTS")
+
+    def run(self, command: bytes) -> None:
+        """Run a command that has to succeed and believe what is told."""
+        answer = self.raw.ok(command)
+        # RFC 3501 §7.4.1: numbers may not change under a command that names or tells them.
+        is_fixed = command.split()[0] in (b"FETCH", b"STORE", b"SEARCH")
+        self.believe(answer, is_fixed)
+
+    def idle(self) -> None:
+        """Look in for what is new."""
+        self.believe(self.raw.done(self.raw.idle()), is_fixed=False)
+
+    def believe(self, answer: Answer, is_fixed: bool) -> None:
+        """Follow the untagged lines; fail on any that contradicts an earlier one."""
+        for line in answer.lines:
+            found = re.match(rb"\* (\d+) (EXISTS|EXPUNGE|FETCH)(?: \(UID (\d+))?", line)
+            if found is None:
+                continue
+            number, uid = int(found[1]), found[3] and int(found[3])
+            if found[2] == b"EXISTS":
+                assert number >= len(self.uids), "EXISTS without the EXPUNGE before it"
+                self.uids += [None] * (number - len(self.uids))
+            elif found[2] == b"EXPUNGE":
+                assert not is_fixed
+                del self.uids[number - 1]
+            elif uid:
+                assert self.uids[number - 1] in (None, uid), "a number changed its message"
+                self.uids[number - 1] = uid
+                known = [uid for uid in self.uids if uid is not None]
+                assert known == sorted(set(known))
+
+
 def test_many_clients_work_on_one_mailbox(relay: Relay) -> None:
-    """22, imaptest in small: six sessions at random, every response parses, views stay right."""
+    """11, 22, imaptest in small: six sessions at random, and what each is told stays consistent."""
     account = newcomer(relay)
     fill(relay, account, 20)
+    message = wire.encrypted(account[0], 300)[1]
 
     def work(seed: int) -> None:
         chance = random.Random(seed)
-        message = wire.encrypted(account[0], 300)[1]
-        with client(relay, account, "INBOX") as raw:
-            for _ in range(60):
-                count = 1 + chance.randrange(20)
-                kind = chance.randrange(8)
-                if kind == 0:
-                    assert raw.append(message).is_ok
-                elif kind == 1:
-                    raw.ok(f"UID STORE {count}:{count + 2} +FLAGS (\\Deleted)")
-                elif kind == 2:
-                    raw.ok("EXPUNGE")
-                elif kind == 3:
-                    raw.ok(f"UID COPY {count} INBOX")
-                elif kind == 4:
-                    raw.ok("UID SEARCH UNSEEN")
-                elif kind == 5:
-                    raw.done(raw.idle())
-                elif kind == 6:
-                    raw.ok(f"UID STORE {count}:* -FLAGS.SILENT (\\Seen)")
+        with client(relay, account) as raw:
+            view = View(raw)
+            for _ in range(80):
+                n = 1 + chance.randrange(30)
+                command = chance.choice(
+                    [
+                        b"APPEND INBOX {%d+}\r\n%b" % (len(message), message),
+                        b"UID STORE %d:%d +FLAGS (\\Deleted)" % (n, n + 2),
+                        b"STORE 1:* +FLAGS ($k%d)" % (n % 3),
+                        b"EXPUNGE",
+                        b"UID COPY %d:%d INBOX" % (n, n + 1),
+                        b"UID MOVE %d INBOX" % n,
+                        b"UID SEARCH UNSEEN",
+                        b"SEARCH DELETED",
+                        b"UID STORE %d:* -FLAGS.SILENT (\\Seen)" % n,
+                        b"UID FETCH 1:* (UID FLAGS RFC822.SIZE BODY.PEEK[])",
+                        b"FETCH 1:* (UID FLAGS)",
+                        b"UID FETCH 1:* (UID BODY[])",
+                        b"NOOP",
+                        b"",
+                    ]
+                )
+                if command and (view.uids or not command.startswith((b"STORE", b"FETCH"))):
+                    view.run(command)
                 else:
-                    raw.ok("UID FETCH 1:* (FLAGS RFC822.SIZE BODY.PEEK[])")
-            raw.ok("NOOP")
-            mine = raw.ok("UID FETCH 1:* (UID)").find(rb"^\* (\d+) FETCH \(UID (\d+)\)")
-            assert [int(n) for n, _ in mine] == list(range(1, len(mine) + 1))
-            assert [int(uid) for _, uid in mine] == sorted({int(uid) for _, uid in mine})
+                    view.idle()
+            view.run(b"NOOP")
+            view.run(b"UID FETCH 1:* (UID FLAGS)")
+            assert None not in view.uids
 
     in_parallel([lambda seed=seed: work(seed) for seed in range(6)])
     with client(relay, account, "INBOX") as raw:
@@ -189,7 +233,7 @@ def test_many_clients_work_on_one_mailbox(relay: Relay) -> None:
         assert len(raw.ok("UID FETCH 1:* (UID)").lines) == status
 
 
-# --- 21: COPY and MOVE ----------------------------------------------------------------------------
+# --- 21: COPY and MOVE --------------------------------------------------------------------------
 
 
 def test_move_and_copy_tell_copyuid_and_change_nothing_without_target(relay: Relay) -> None:
@@ -284,7 +328,7 @@ def test_mailboxes_come_and_go(relay: Relay) -> None:
         assert raw.ok('STATUS "inbox" (MESSAGES)').lines == [b'* STATUS "INBOX" (MESSAGES 0)']
 
 
-# --- 20: APPEND -----------------------------------------------------------------------------------
+# --- 20: APPEND ---------------------------------------------------------------------------------
 
 
 def test_append_is_judged_before_it_is_sent(relay: Relay) -> None:

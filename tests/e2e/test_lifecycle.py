@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import wire
-from tests.e2e.relay import COMMAND, Relay, parse_ready, wait_until
+from tests.e2e.relay import COMMAND, FACES, Relay, parse_ready, wait_until
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -113,6 +113,24 @@ def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=25)
         assert process.returncode == 0, errors
     assert (tmp_path / "chatmail-demo" / "chatmail.db").exists()
+
+
+def test_port_zero_is_a_free_port_that_the_ready_line_shows(tmp_path: Path) -> None:
+    config = tmp_path / "chatmail.toml"
+    listen = "\n".join(f'{face} = ["127.0.0.1:0"]' for face in FACES)
+    config.write_text(f'[server]\nip = "127.0.0.1"\nstate_dir = "state"\n[listen]\n{listen}\n')
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--config", str(config)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        ports = parse_ready(process.stdout.readline())
+        assert set(ports) == set(FACES)
+        assert len(set(ports.values())) == len(FACES)
+        for port in ports.values():
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "", "nothing but the ready line goes to stdout"
+    assert process.returncode == 0
 
 
 def test_sigterm_tells_sessions_and_exits_zero(relay: Relay) -> None:

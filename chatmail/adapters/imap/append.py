@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from chatmail.adapters.imap.mailbox import takes_keywords
 from chatmail.adapters.imap.replies import PROBLEMS, REFUSALS, UNAVAILABLE, Reply
 from chatmail.adapters.imap.services import MessageCollector
 from chatmail.adapters.imap.session import TRANSFER_S, Farewell, Session
@@ -17,7 +18,6 @@ from chatmail.domain.model.mailbox import MailboxInfo
 from chatmail.domain.model.message import Door
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.ports.mailstore import MailboxProblem
-from chatmail.domain.usecases.change_mailbox import has_room_for_keywords
 from chatmail.domain.wire.imap.commands import AppendBegin
 from chatmail.domain.wire.imap.events import AppendChunk, AppendEnd, Rejected
 from chatmail.domain.wire.imap.responses import bye, ok
@@ -80,21 +80,9 @@ async def _refuse_early(
     used = await session.services.store.usage(session.account.id)
     if used + command.size > limits.max_mailbox_bytes:  # spec mail 4.4: APPEND never trims
         return PROBLEMS[MailboxProblem.OVER_QUOTA]
-    if not await _has_room_for_keywords(session, command):
+    if not await takes_keywords(session, command.mailbox, command.flags):
         return PROBLEMS[MailboxProblem.LIMIT]
     return None
-
-
-async def _has_room_for_keywords(session: Session, command: AppendBegin) -> bool:
-    if all(flag.startswith("\\") for flag in command.flags):
-        return True
-    mailbox = await session.services.store.open(session.account.id, command.mailbox)
-    if mailbox is None:
-        return True
-    try:
-        return has_room_for_keywords(mailbox.keywords(), command.flags)
-    finally:
-        mailbox.close()
 
 
 async def _receive(session: Session, message: MessageCollector) -> bool | None:

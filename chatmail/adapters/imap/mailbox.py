@@ -5,7 +5,7 @@ Source:  spec mail 4.4; RFC 3501 §6.3, RFC 5258, RFC 5819, RFC 6154.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
@@ -13,6 +13,7 @@ from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
 from chatmail.adapters.imap.session import Selection, Session
 from chatmail.domain.model.mailbox import MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
+from chatmail.domain.usecases.change_mailbox import has_room_for_keywords
 from chatmail.domain.wire.imap.commands import (
     Close,
     Create,
@@ -31,6 +32,7 @@ from chatmail.domain.wire.imap.view import SelectedView
 
 async def noop(session: Session, tag: bytes, command: Noop) -> bytes:
     """NOOP, CHECK: the server loop tells the news before every tagged reply."""
+    await session.touch_daily()  # all that some clients send for weeks
     return ok(tag, f"{command.name} completed")
 
 
@@ -109,6 +111,20 @@ async def subscribe(session: Session, tag: bytes, command: Subscribe) -> bytes:
     return ok(tag, "Subscribe completed" if command.subscribed else "Unsubscribe completed")
 
 
+async def takes_keywords(session: Session, name: str, flags: Iterable[str]) -> bool:
+    """Say whether a mailbox may take messages with these flags; a missing one is not our matter."""
+    keywords = [flag for flag in flags if not flag.startswith("\\")]
+    if not keywords:
+        return True
+    mailbox = await session.services.store.open(session.account.id, name)
+    if mailbox is None:
+        return True
+    try:
+        return has_room_for_keywords(mailbox.keywords(), keywords)
+    finally:
+        mailbox.close()
+
+
 def _answer(tag: bytes, problem: MailboxProblem | None, done: str) -> bytes:
     return ok(tag, done) if problem is None else PROBLEMS[problem].to(tag)
 
@@ -158,7 +174,8 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
         if not _is_wanted(named, command):
             continue
         has_hit_below = command.recursive_match and _has_subscribed_child(named, known)
-        if not (_is_selected(named, command) or has_hit_below or _is_lsub_parent(named, command)):
+        is_parent = _tells_lsub_parents(command) and _has_subscribed_child(named, known)
+        if not (_is_selected(named, command) or has_hit_below or is_parent):
             continue
         attributes = _attributes(named, command)
         session.send(listed(kind, attributes, named.name, childinfo=has_hit_below))
@@ -201,13 +218,9 @@ def _has_subscribed_child(named: _Named, known: Mapping[str, _Named]) -> bool:
     return any(other.is_subscribed and other.name.startswith(below) for other in known.values())
 
 
-def _is_lsub_parent(named: _Named, command: List) -> bool:
+def _tells_lsub_parents(command: List) -> bool:
     # RFC 3501 §6.3.9: `LSUB "" %` shows foo when only foo/bar is subscribed.
-    return (
-        command.is_lsub
-        and named.has_children
-        and any(pattern.endswith("%") for pattern in command.patterns)
-    )
+    return command.is_lsub and any(pattern.endswith("%") for pattern in command.patterns)
 
 
 def _attributes(named: _Named, command: List) -> list[str]:

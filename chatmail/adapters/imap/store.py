@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from chatmail.adapters.imap.mailbox import takes_keywords
 from chatmail.adapters.imap.replies import BAD_NUMBER, PROBLEMS, READ_ONLY
 from chatmail.adapters.imap.session import Session
 from chatmail.domain.model.mailbox import CopyReceipt, MailboxEntry, Modseq, Uid
@@ -111,6 +112,8 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
     done = "Move completed" if command.move else "Copy completed"
     if not uids:
         return ok(tag, done)
+    if not await takes_keywords(session, command.mailbox, _keywords_of(session, uids)):
+        return PROBLEMS[MailboxProblem.LIMIT].to(tag)
     change = session.services.change_mailbox
     run = change.move if command.move else change.copy
     receipt = await run(selection.mailbox.id, uids, session.account.id, command.mailbox)
@@ -124,6 +127,14 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
         session.send(untagged_ok("Moved", _copyuid(receipt)))
         return ok(tag, done)
     return ok(tag, done, _copyuid(receipt))
+
+
+def _keywords_of(session: Session, uids: Sequence[Uid]) -> set[str]:
+    mailbox = session.selected.mailbox
+    if not mailbox.keywords():
+        return set()
+    entries = (mailbox.entry(uid) for uid in uids)
+    return {flag for entry in entries if entry is not None for flag in entry.flags}
 
 
 def _copyuid(receipt: CopyReceipt) -> str:

@@ -280,6 +280,8 @@ class _Session:
             return replies.SHUTTING_DOWN
         if event.size is not None and event.size > self._max_bytes(self._settings()):
             return _TOO_BIG
+        if not self._services.has_room():
+            return replies.NO_ROOM
         self._transaction = _Transaction(event.reverse_path)
         return replies.MAIL_OK
 
@@ -352,6 +354,7 @@ class _Session:
         self._move_deadline(trio.current_time() + COMMIT_S, _TEMPORARY)
         try:
             if self._account is not None:
+                self._account = await self._services.authenticate.touch_daily(self._account)
                 outcome = await self._services.submit(self._account, envelope, message)
             else:
                 outcome = await self._services.receive(envelope, message)

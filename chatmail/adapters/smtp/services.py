@@ -85,6 +85,9 @@ class Authenticate(Protocol):
         self, credentials: Credentials, source: str, /
     ) -> Account | LoginRefused: ...
 
+    async def touch_daily(self, account: Account, /) -> Account:
+        """Record that a session of this account is still alive today; pass on what it returns."""
+
 
 class Accepted(Protocol):
     """A message that is durable here."""
@@ -112,9 +115,16 @@ class Receive(Protocol):
         """Judge and store. Raises:  TransientFailure, Overloaded: nothing was stored."""
 
 
+def _always() -> bool:
+    return True
+
+
 @attrs.frozen(kw_only=True)
 class SmtpServices:
-    """Everything a session uses. `settings` returns the snapshot of this instant."""
+    """Everything a session uses. `settings` returns the snapshot of this instant.
+
+    `has_room`: whether the disk can take another message; asked at each MAIL, so it must be cheap.
+    """
 
     authenticate: Authenticate
     submit: Submit
@@ -124,3 +134,4 @@ class SmtpServices:
     settings: Callable[[], SettingsSnapshot]
     drain: DrainSignal
     log: Log
+    has_room: Callable[[], bool] = _always

@@ -80,7 +80,10 @@ class QuotaSettings:
 
 @attrs.frozen(kw_only=True)
 class IdentitySettings:
-    """Who we are. `mail_domain` is normalised; `local_domains` holds it and the extra ones."""
+    """Who we are. `mail_domain` is normalised; `local_domains` holds it and the extra ones.
+
+    `operator_mailto` is a whole `mailto:` URI.
+    """
 
     mail_domain: str
     local_domains: frozenset[str]

@@ -66,7 +66,8 @@ class ChangeMailbox:
     ) -> MailboxProblem | None:
         """Create a mailbox. A delimiter at the end announces children and is dropped."""
         name = name.removesuffix(DELIMITER)
-        if name == INBOX or not is_good_name(name):
+        # Case again: `inbox/` reads as INBOX only once its delimiter is gone (RFC 3501 §5.1).
+        if name.upper() == INBOX or not is_good_name(name):
             return MailboxProblem.CANNOT
         if len(await self.store.list(account)) >= MAX_MAILBOXES:
             return MailboxProblem.LIMIT
@@ -82,7 +83,7 @@ class ChangeMailbox:
     async def rename(self, account: AccountId, old: str, new: str) -> MailboxProblem | None:
         """Rename a mailbox with its children; INBOX gives its messages to a new mailbox."""
         new = new.removesuffix(DELIMITER)
-        if new == INBOX:
+        if new.upper() == INBOX:
             return MailboxProblem.ALREADY_EXISTS
         if not is_good_name(new) or new.startswith(old + DELIMITER):
             return MailboxProblem.CANNOT

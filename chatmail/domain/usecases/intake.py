@@ -162,6 +162,7 @@ class TakeIn:
                 settles=settles,
             )
         )
+        await self._trim_after([account], len(octets), settings)
         return True
 
     async def _sort_recipients(
@@ -196,6 +197,7 @@ class TakeIn:
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot
     ) -> None:
+        """Clean up behind a delivery."""
         limit = settings.limits.max_mailbox_bytes
         # The message is durable: whatever fails from here on, a sender told to try again would
         # send it twice. The next delivery trims.

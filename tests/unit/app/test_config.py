@@ -205,7 +205,7 @@ def test_settings_follow_the_file(tmp_path: Path) -> None:
     settings = to_settings(load(tmp_path, text).boot)
     assert settings.identity.local_domains == {"relay.example.org", "zweite.example"}
     assert settings.identity.hostname == "mx.example.org"
-    assert settings.identity.operator_mailto == "op@example.org"
+    assert settings.identity.operator_mailto == "mailto:op@example.org"
     assert not settings.registration.is_open
     assert not settings.registration.jit
     assert settings.registration.rate_per_ip_hour == 0

@@ -52,7 +52,7 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 ALLOWED_BROAD = {
     "chatmail/adapters/net/listeners.py",  # the connection guard
     "chatmail/app/keeper.py",  # the keeper of background jobs
-    "chatmail/app/main.py",  # the command line
+    "chatmail/app/serve.py",  # the command line
 }
 
 

@@ -98,6 +98,7 @@ IDLE_TOO_LONG: Final = Reply(421, "4.4.2", "Idle for too long")
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors")
 TOO_MANY_FAILURES: Final = Reply(421, "4.7.0", "Too many authentication failures")
 SESSION_ENDED: Final = Reply(421, "4.7.0", "Session ended by the server")
+NO_ROOM: Final = Reply(452, "4.3.1", "Insufficient system storage")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients")
 
 UNKNOWN_COMMAND: Final = Reply(500, "5.5.2", "Command not recognised")

@@ -71,6 +71,14 @@ async def test_early_refusals_send_no_continuation(
         await client.ok(b"NOOP")
 
 
+async def test_a_limit_lowered_meanwhile_holds_before_the_literal_is_sent() -> None:
+    world = World()
+    async with world.session() as client:
+        world.settings = small(max_message_bytes=100).settings
+        await client.send(b"a APPEND INBOX {%d}\r\n" % len(MESSAGE))
+        assert await client.line() == b"a NO [TOOBIG] message file too big"
+
+
 async def test_a_hopeless_literal_ends_the_connection() -> None:
     async with small(max_message_bytes=100).session() as client:
         await client.send(b"a APPEND INBOX {99999999+}\r\n")

@@ -239,6 +239,28 @@ async def test_a_message_whose_octets_went_while_the_batch_was_read_is_left_out(
         assert [line.split()[1] for line in lines] == [b"1", b"3"]
 
 
+async def test_a_large_message_whose_octets_went_before_its_line_began_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.deliver()
+    world.deliver(MESSAGE + b"x" * 200_000 + b"\r\n")
+    box = world.state.by_id(world.inbox)
+    read = world.store.read
+
+    async def racing(entry, offset, length):  # type: ignore[no-untyped-def]
+        if 2 in box.entries:
+            entry.blob.is_damaged = True
+            box.modseq += 1
+            box.remove([2])
+        return await read(entry, offset, length)
+
+    monkeypatch.setattr(world.store, "read", racing)
+    async with world.session() as client:
+        lines = await client.ok(b"UID FETCH 1:* (UID BODY.PEEK[])")
+        assert [line.split()[1] for line in lines] == [b"1"]
+
+
 async def test_no_foreign_flags_inside_uid_fetch() -> None:
     world = World()
     world.deliver()

@@ -130,6 +130,15 @@ async def test_list_attributes() -> None:
         assert child.endswith(b'"a" ("CHILDINFO" ("SUBSCRIBED"))')
 
 
+async def test_lsub_names_no_parent_without_a_subscribed_child() -> None:
+    async with World().connect() as client:
+        await client.login()
+        await client.ok(b"CREATE a/b")
+        assert await client.ok(b'LSUB "" %') == [b'* LSUB (\\HasNoChildren) "/" "INBOX"']
+        await client.ok(b"SUBSCRIBE a/b")
+        assert b'* LSUB (\\Noselect \\HasChildren) "/" "a"' in await client.ok(b'LSUB "" %')
+
+
 async def test_list_with_status() -> None:
     world = World()
     world.deliver()
@@ -139,6 +148,14 @@ async def test_list_with_status() -> None:
             b'* LIST (\\HasNoChildren) "/" "INBOX"',
             b'* STATUS "INBOX" (MESSAGES 1 UNSEEN 1)',
         ]
+
+
+async def test_list_with_status_tells_none_of_a_name_without_mailbox() -> None:
+    async with World().connect() as client:
+        await client.login()
+        await client.ok(b"CREATE a/b")
+        lines = await client.ok(b'LIST "" a* RETURN (STATUS (MESSAGES))')
+        assert [line.split()[1] for line in lines] == [b"LIST", b"LIST", b"STATUS"]
 
 
 async def test_status_of_any_mailbox() -> None:
@@ -219,3 +236,11 @@ async def test_select_with_condstore() -> None:
         assert await client.ok(b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 2)") == [
             b"* 2 FETCH (UID 2 FLAGS () MODSEQ (3))"
         ]
+
+
+async def test_a_session_that_only_polls_counts_as_a_login_of_the_day() -> None:
+    world = World()
+    async with world.session() as client:
+        before = world.authenticate.touched
+        await client.ok(b"NOOP")
+        assert world.authenticate.touched == before + 1

@@ -7,8 +7,10 @@ import trio
 
 from chatmail.adapters.imap.server import HANDLERS
 from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.wire.imap import commands
 from tests.unit.adapters.imap.world import MESSAGE, World
+from tests.unit.fakes.mailstore import MemoryOpenMailbox
 
 
 def test_every_command_has_a_handler() -> None:
@@ -117,17 +119,38 @@ async def test_an_abrupt_end_leaves_nothing_behind() -> None:
         b"SELECT INBOX",
         b"EXPUNGE",
         b"UID MOVE 1 INBOX",
+        b"CLOSE",
     ],
 )
 async def test_trouble_where_no_would_lose_mail_ends_the_connection(command: bytes) -> None:
     world = World()
-    world.deliver()
+    world.deliver(MESSAGE, "\\Deleted")
     async with world.session() as client:
         world.state.fail = 1
         await client.send(b"a " + command + b"\r\n")
         assert (await client.line()).startswith(b"* BYE [UNAVAILABLE] ")
         assert await client.line() == b""
     assert "imap_command_failed" in world.log.events
+
+
+@pytest.mark.parametrize("command", [b"NOOP", b"IDLE"])
+async def test_news_that_cannot_be_read_ends_the_connection(
+    command: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    async with world.session() as client:
+        world.deliver()
+
+        async def fail(*_: object) -> None:
+            raise TransientFailure
+
+        monkeypatch.setattr(MemoryOpenMailbox, "changes_since", fail)
+        await client.send(b"a " + command + b"\r\n")
+        lines = await client.until(b"a")
+        assert lines[-2:] == [
+            b"* BYE [UNAVAILABLE] Temporary server problem, try again later.",
+            b"",
+        ]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,23 @@ async def test_keyword_limits(world: World) -> None:
         assert (await client.cmd(b"STORE 1 +FLAGS (one)"))[-1].startswith(b"NO [LIMIT] ")
 
 
+@pytest.mark.parametrize("verb", [b"COPY", b"MOVE"])
+async def test_keyword_limits_hold_for_copies_too(world: World, verb: bytes) -> None:
+    for number in range(128):
+        world.deliver(MESSAGE, f"k{number}")
+    async with world.session() as client:
+        await client.ok(b"CREATE full")
+        await client.ok(b"COPY 4:* full")
+        await client.ok(b"STORE 4:* -FLAGS.SILENT (%b)" % b" ".join(b"k%d" % n for n in range(128)))
+        await client.ok(b"CREATE other")
+        await client.ok(b"COPY 1 other")
+        await client.ok(b"SELECT other")
+        await client.ok(b"STORE 1 +FLAGS.SILENT (one)")
+        assert (await client.cmd(verb + b" 1 full"))[-1].startswith(b"NO [LIMIT] ")
+        await client.ok(b"STORE 1 FLAGS.SILENT (K7 \\Seen)")
+        await client.ok(verb + b" 1 full")
+
+
 async def test_unchangedsince(world: World) -> None:
     async with world.session() as client:
         await client.ok(b"UID STORE 2 +FLAGS.SILENT (\\Seen)")

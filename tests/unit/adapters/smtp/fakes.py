@@ -152,6 +152,9 @@ class World:
     outcome: Any = Accepted("7x")
     feed_failure: Exception | None = None
     before_commit: Callable[[], Any] | None = None
+    has_room: bool = True
+    touched: int = 0
+    senders: list[Account] = attrs.field(factory=list)
     logins: list[tuple[Credentials, str]] = attrs.field(factory=list)
     admitted: list[EmailAddress | None] = attrs.field(factory=list)
     messages: list[tuple[Door, Envelope, bytes]] = attrs.field(factory=list)
@@ -193,6 +196,7 @@ class World:
         return self.sender_verdict
 
     async def __call__(self, account: Account, envelope: Envelope, message: Sink, /) -> Any:
+        self.senders.append(account)
         return await self._store(Door.SUBMISSION, envelope, message)
 
     async def receive(self, envelope: Envelope, message: Sink, /) -> Any:
@@ -210,7 +214,7 @@ class World:
 
     def services(self) -> SmtpServices:
         return SmtpServices(
-            authenticate=self.authenticate,
+            authenticate=Logins(self),
             submit=self,
             receive=self.receive,
             collect=self.collect,
@@ -218,7 +222,22 @@ class World:
             settings=self.settings,
             drain=self.drain,
             log=self,
+            has_room=lambda: self.has_room,
         )
+
+
+@attrs.frozen
+class Logins:
+    """The door of logins to a world."""
+
+    world: World
+
+    async def __call__(self, credentials: Credentials, source: str, /) -> Any:
+        return await self.world.authenticate(credentials, source)
+
+    async def touch_daily(self, account: Account, /) -> Account:
+        self.world.touched += 1
+        return attrs.evolve(account, last_login_day=self.world.touched)
 
 
 class Client:

@@ -186,6 +186,11 @@ def test_any_password_survives_form_decoding(password: str) -> None:
     assert "+" not in link.partition("?")[2]
 
 
+def test_everything_but_unreserved_characters_is_encoded_in_a_password() -> None:
+    link = dclogin_link(DEMO, "u@[127.0.0.1]", "a/b:@ +~-._")
+    assert "?p=a%2Fb%3A%40%20%2B~-._&" in link
+
+
 def test_address_is_encoded_but_for_at_and_brackets() -> None:
     link = dclogin_link(DEMO, "a/b?c@[127.0.0.1]", "s")
     shown = link.removeprefix("dclogin:").partition("?")[0]

@@ -385,6 +385,16 @@ def test_x_dsn_reports_of_relays_pass(message: bytes) -> None:
     assert outcome(message, INB, envelope=envelope(DAEMON, BOB)) == "bounce"
 
 
+@pytest.mark.parametrize(("size", "passes"), [(100 * 1024, True), (100 * 1024 + 1, False)])
+def test_x_dsn4_reports_of_up_to_100_kib_pass(size: int, passes: bool) -> None:
+    original = make_message(size=300)
+    missing = size - len(delivery_report(body=report_body(original=original)))
+    filler = b"x" * (missing % 64) + (b"\r\n" + b"x" * 62) * (missing // 64)
+    message = delivery_report(body=report_body(original=original + filler))
+    assert len(message) == size
+    assert (outcome(message, INB, **BOUNCE) == "bounce") is passes
+
+
 BAD_REPORTS = {
     "X-DSN2 author": delivery_report(sender="xmailer-daemon@example.net"),
     "X-DSN2 author suffix": delivery_report(sender="mailer-daemonx@example.net"),

@@ -10,7 +10,6 @@ from chatmail.domain.model.mailbox import CopyReceipt
 from chatmail.domain.model.settings import IdentitySettings, LimitSettings, SettingsSnapshot
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
 from chatmail.domain.usecases.change_mailbox import (
-    MAX_MAILBOXES,
     ChangeMailbox,
     has_room_for_keywords,
     is_good_name,
@@ -72,6 +71,15 @@ async def test_inbox_is_neither_created_nor_deleted() -> None:
     assert await verbs.delete(ANN, "INBOX") is MailboxProblem.CANNOT
 
 
+@pytest.mark.parametrize("spelling", ["INBOX/", "inbox/", "Inbox"])
+async def test_no_spelling_of_inbox_becomes_a_mailbox_of_its_own(spelling: str) -> None:
+    verbs = change()
+    assert await verbs.create(ANN, spelling, None) is MailboxProblem.CANNOT
+    await verbs.create(ANN, "a", None)
+    assert await verbs.rename(ANN, "a", spelling) is MailboxProblem.ALREADY_EXISTS
+    assert [info.name for info in await verbs.store.list(ANN)] == ["INBOX", "a"]
+
+
 async def test_a_trailing_delimiter_is_dropped() -> None:
     verbs = change()
     assert await verbs.create(ANN, "a/", None) is None
@@ -80,7 +88,7 @@ async def test_a_trailing_delimiter_is_dropped() -> None:
 
 async def test_at_most_a_hundred_mailboxes() -> None:
     verbs = change()
-    for number in range(MAX_MAILBOXES - 1):
+    for number in range(99):  # and INBOX
         assert await verbs.create(ANN, f"m{number}", None) is None
     assert await verbs.create(ANN, "one more", None) is MailboxProblem.LIMIT
     assert await verbs.rename(ANN, "INBOX", "one more") is MailboxProblem.LIMIT

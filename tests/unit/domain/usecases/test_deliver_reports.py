@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.model.message import Body
 from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
+from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, MemoryRelay
 from tests.unit.fakes.accounts import MemoryOutboundQueue
@@ -50,6 +52,30 @@ async def test_a_due_report_lands_in_the_senders_inbox_and_is_settled() -> None:
     assert b"Message-ID: <orig@relay.test>" in stored
     assert b"Diagnostic-Code: smtp; 550 5.1.1 <gone@relay.test>: unknown_recipient" in stored
     assert await queue.next_due_s() is None
+
+
+async def test_a_blocked_or_full_sender_gets_none_and_the_entry_ends() -> None:
+    for is_blocked, limit in ((True, 10**6), (False, 100)):
+        relay, queue = owing(report())
+        relay.accounts.add(ALICE, is_blocked=is_blocked)
+        relay.limit(max_mailbox_bytes=limit)
+        await delivering(relay, queue)()
+        assert relay.intake.committed == []
+        assert await queue.next_due_s() is None
+
+
+async def test_a_report_trims_like_any_delivery() -> None:
+    relay, queue = owing(report())
+    alice = relay.accounts.add(ALICE)
+    mailbox = alice.inbox
+    old = Body(b"Subject: old\r\n\r\n", (b"x" * 7000,), 7000)
+    await relay.intake.commit(
+        IntakeBatch(body=old, internal_date_s=int(NOW_S) - 90000, deliveries=(Delivery(mailbox),))
+    )
+    relay.limit(max_mailbox_bytes=9000)
+    await delivering(relay, queue)()
+    (stored,) = await relay.inbox(alice)
+    assert b"Undelivered Mail" in stored
 
 
 async def test_nothing_leaves_before_it_is_due() -> None:

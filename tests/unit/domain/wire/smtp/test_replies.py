@@ -41,6 +41,38 @@ def test_texts_that_are_interface(reply: Reply, octets: bytes) -> None:
     assert reply.octets == octets
 
 
+@pytest.mark.parametrize(
+    ("reply", "codes"),
+    [
+        (replies.OK, b"250 2.0.0 "),
+        (replies.HELP, b"214 2.0.0 "),
+        (replies.IDLE_TOO_LONG, b"421 4.4.2 "),
+        (replies.TOO_MANY_ERRORS, b"421 4.7.0 "),
+        (replies.TOO_MANY_FAILURES, b"421 4.7.0 "),
+        (replies.SESSION_ENDED, b"421 4.7.0 "),
+        (replies.NO_ROOM, b"452 4.3.1 "),
+        (replies.UNKNOWN_COMMAND, b"500 5.5.2 "),
+        (replies.LINE_TOO_LONG, b"500 5.5.2 "),
+        (replies.BAD_ARGUMENT, b"501 5.5.4 "),
+        (replies.BAD_BASE64, b"501 5.5.2 "),
+        (replies.BAD_SENDER, b"501 5.1.7 "),
+        (replies.NOT_IMPLEMENTED, b"502 5.5.1 "),
+        (replies.BAD_SEQUENCE, b"503 5.5.1 "),
+        (replies.HELLO_FIRST, b"503 5.5.1 "),
+        (replies.MAIL_FIRST, b"503 5.5.1 "),
+        (replies.NESTED_MAIL, b"503 5.5.1 "),
+        (replies.TLS_ACTIVE, b"503 5.5.1 "),
+        (replies.ALREADY_LOGGED_IN, b"503 5.5.1 "),
+        (replies.LOGIN_IN_TRANSACTION, b"503 5.5.1 "),
+        (replies.UNKNOWN_MECHANISM, b"504 5.5.4 "),
+        (replies.LOGIN_FIRST, b"530 5.7.0 "),
+        (replies.UNKNOWN_PARAMETER, b"555 5.5.4 "),
+    ],
+)
+def test_codes_of_the_command_table(reply: Reply, codes: bytes) -> None:
+    assert reply.octets.startswith(codes)
+
+
 def test_greeting_names_the_host_and_no_product() -> None:
     assert replies.greeting("mx.relay.example").octets == b"220 mx.relay.example ESMTP\r\n"
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chatmail.domain.model.account import Credentials
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import LocalProtocolError
+from chatmail.domain.wire.sasl import MAX_RESPONSE_OCTETS
 from chatmail.domain.wire.smtp import replies
 from chatmail.domain.wire.smtp.commands import Data, Hello, Mail, Rcpt, StartTls
 from chatmail.domain.wire.smtp.data import ContentFault
@@ -304,6 +305,12 @@ def test_bare_line_ends_in_commands_close(line: bytes) -> None:
     dialogue = logged_in()
     assert dialogue.say(line + b"NOOP\r\n") == b"500 5.5.2 Bare CR, LF or NUL not allowed\r\n"
     assert dialogue.is_closed
+
+
+def test_limits_are_those_published() -> None:
+    limits = (MAX_COMMAND_OCTETS, MAX_RESPONSE_OCTETS, MAX_ERRORS, MAX_FAILED_LOGINS)
+    assert limits == (2048, 12288, 20, 10)
+    assert MAX_IDLE_COMMANDS == 100
 
 
 def test_a_command_line_at_the_limit_passes_and_a_longer_one_is_skipped() -> None:

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
+from chatmail.adapters.net.errors import BindError
+from chatmail.adapters.net.listeners import Face, FaceListener, TlsMode
+from chatmail.adapters.net.streams import Stream
+from chatmail.app.config_keys import BootConfig, ListenSection
+from chatmail.app.config_values import listen_addresses
+from chatmail.app.listening import Listening
+
+FREE = "127.0.0.1:0"
+
+
+async def _hang_up(stream: Stream) -> None:
+    """Serve nobody."""
+
+
+class World:
+    """Two faces in clear, and what the web face was told of their ports."""
+
+    def __init__(self) -> None:
+        crowd = Crowd(lambda: ConnectionLimits(10))
+        face = Face(handler=_hang_up, crowd=crowd)
+        self.ports: dict[str, int] = {}
+        relay = SimpleNamespace(
+            listeners={
+                name: FaceListener(name=name, tls=TlsMode.NONE, face=face)
+                for name in ("smtp", "imap")
+            },
+            keeper=None,
+            log=None,
+            site=SimpleNamespace(bound=self.ports.update),
+        )
+        self.listening = Listening(cast("Any", relay))
+
+    async def follow(self, **faces: list[str]) -> list[tuple[str, str, int]]:
+        texts = {"smtp": [], "imap": [], **faces}
+        listen = attrs.evolve(
+            ListenSection(), **{face: listen_addresses(text) for face, text in texts.items()}
+        )
+        await self.listening.follow(BootConfig(listen=listen))
+        return self.listening.addresses()
+
+
+@asynccontextmanager
+async def open_world() -> AsyncIterator[World]:
+    world = World()
+    async with trio.open_nursery() as sessions, trio.open_nursery() as accept:
+        world.listening.live_in(accept, sessions)
+        yield world
+        accept.cancel_scope.cancel()
+
+
+async def is_open(port: int) -> bool:
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
+
+
+async def test_follows_the_file_one_listener_at_a_time() -> None:
+    async with open_world() as world:
+        ((_, _, port),) = await world.follow(imap=[FREE])
+        both = await world.follow(imap=[FREE], smtp=[FREE])
+        assert [face for face, _, _ in both] == ["smtp", "imap"]
+        assert both[1] == ("imap", "127.0.0.1", port)
+        assert world.ports == {"smtp": both[0][2], "imap": port}
+        assert await world.follow(smtp=[FREE]) == both[:1]
+        await trio.testing.wait_all_tasks_blocked()
+        assert not await is_open(port)
+        assert await is_open(both[0][2])
+
+
+async def test_an_address_written_in_another_way_is_not_bound_anew() -> None:
+    async with open_world() as world:
+        before = await world.follow(imap=[FREE])
+        port = before[0][2]
+        assert await world.follow(imap=[f"127.0.0.1:{port}"]) == before
+        assert await is_open(port)
+        # It is the same listener under its new name: it can be closed by that.
+        assert await world.follow() == []
+        await trio.testing.wait_all_tasks_blocked()
+        assert not await is_open(port)
+
+
+async def test_an_address_named_twice_is_opened_once() -> None:
+    async with open_world() as world:
+        assert len(await world.follow(imap=[FREE, FREE])) == 1
+
+
+async def test_a_taken_port_leaves_everything_as_it_was() -> None:
+    async with open_world() as world:
+        before = await world.follow(imap=[FREE])
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            with pytest.raises(BindError):
+                await world.follow(smtp=[FREE, f"127.0.0.1:{taken.getsockname()[1]}"])
+        assert world.listening.addresses() == before
+        assert await is_open(before[0][2])
