@@ -12,12 +12,12 @@ import pytest
 from tests.e2e import wire
 from tests.e2e.relay import Relay, wait_until
 
-DISK_BYTES = 24 * 1024 * 1024
+DISK_BYTES = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own of 24 MiB; needs the right to mount."""
+    """A small file system of its own; needs the right to mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
