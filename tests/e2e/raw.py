@@ -456,8 +456,8 @@ def _memory_kib(relay: Relay, name: str) -> int:
 class Watch:
     """Another session, and the relay's memory, while somebody misbehaves.
 
-    `slowest_s`: the longest answer to NOOP. `grown_kib`: the peak of resident memory above what
-    it was at the start, as the kernel keeps it (proc(5), clear_refs): no spike is missed.
+    `slowest_s`: the longest answer to NOOP. `peak_kib`, `grown_kib`: the peak of resident memory,
+    and that above what it was at the start, as the kernel keeps it (proc(5), clear_refs).
     Accounts are to be made before, because hashing a password takes 19 MiB for a moment.
     """
 
@@ -465,6 +465,7 @@ class Watch:
         self.slowest_s = 0.0
         self.rounds = 0
         self.grown_kib = 0
+        self.peak_kib = 0
         self._relay = relay
         self._client = client(relay, newcomer(relay), "INBOX")
         self._client.ok("NOOP")
@@ -488,7 +489,8 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.grown_kib = _memory_kib(self._relay, "VmHWM") - self._before
+        self.peak_kib = _memory_kib(self._relay, "VmHWM")
+        self.grown_kib = self.peak_kib - self._before
         self._over.set()
         assert self._run is not None
         try:

@@ -247,5 +247,5 @@ def test_young_mail_is_never_trimmed(relay: Relay) -> None:
         with Sender(relay) as sender, pytest.raises(smtplib.SMTPDataError) as refused:
             sender.send(account[0], size=400_000)
         assert refused.value.smtp_code == 552
-        assert refused.value.smtp_error.startswith(b"5.2.2 ")
+        assert str(refused.value).count("5.2.2 ") == 1
         assert raw.ok("STATUS INBOX (MESSAGES)").number(rb"MESSAGES (\d+)") == fits

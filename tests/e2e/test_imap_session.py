@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -254,10 +255,10 @@ def test_unknown_refused_and_wrong_password_look_alike(relay: Relay) -> None:
             reply = raw.refused(f"LOGIN {quoted(user)} {quoted(password)}")
             told.append((reply, time.monotonic() - began))
 
-    in_parallel([lambda pair=pair: attempt(*pair) for pair in attempts])
+    in_parallel([partial(attempt, *pair) for pair in attempts])
     assert {reply for reply, _ in told} == {b"NO [AUTHENTICATIONFAILED] Authentication failed."}
     assert len(told) == len(attempts)
-    assert all(2.0 <= seconds < 3.5 for _, seconds in told), told
+    assert all(2.0 <= seconds < 6.0 for _, seconds in told), told
 
 
 # --- 4: parallel first logins -------------------------------------------------------------------
@@ -288,7 +289,7 @@ def test_of_two_passwords_for_one_new_name_one_set_wins(relay: Relay) -> None:
     def over_imap(password: str) -> None:
         with RawImap(relay) as raw:
             raw.greet()
-            raw.socket.settimeout(6)
+            raw.socket.settimeout(8)
             with contextlib.suppress(TimeoutError):  # the delay of a later loser is longer
                 answer = raw.run(f"LOGIN {address} {quoted(password)}")
                 if answer.is_ok:
@@ -299,7 +300,7 @@ def test_of_two_passwords_for_one_new_name_one_set_wins(relay: Relay) -> None:
     def over_smtp(password: str) -> None:
         token = sasl_plain((address, password)).decode()
         with contextlib.closing(
-            smtplib.SMTP_SSL("127.0.0.1", relay.ports["submissions"], context=wire.tls(), timeout=6)
+            smtplib.SMTP_SSL("127.0.0.1", relay.ports["submissions"], context=wire.tls(), timeout=8)
         ) as smtp:
             smtp.ehlo("[127.0.0.1]")
             with contextlib.suppress(smtplib.SMTPServerDisconnected, TimeoutError):
@@ -308,7 +309,7 @@ def test_of_two_passwords_for_one_new_name_one_set_wins(relay: Relay) -> None:
 
     in_parallel(
         [
-            lambda way=way, password=password: way(password)
+            partial(way, password)
             for way in (over_imap, over_smtp)
             for password in passwords
             for _ in range(10)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -194,6 +196,7 @@ def test_many_clients_work_on_one_mailbox(relay: Relay) -> None:
     account = newcomer(relay)
     fill(relay, account, 20)
     message = wire.encrypted(account[0], 300)[1]
+    rest = threading.Barrier(6)
 
     def work(seed: int) -> None:
         chance = random.Random(seed)
@@ -223,11 +226,12 @@ def test_many_clients_work_on_one_mailbox(relay: Relay) -> None:
                     view.run(command)
                 else:
                     view.idle()
+            rest.wait(30)
             view.run(b"NOOP")
             view.run(b"UID FETCH 1:* (UID FLAGS)")
             assert None not in view.uids
 
-    in_parallel([lambda seed=seed: work(seed) for seed in range(6)])
+    in_parallel([partial(work, seed) for seed in range(6)])
     with client(relay, account, "INBOX") as raw:
         status = raw.ok("STATUS INBOX (MESSAGES)").number(rb"MESSAGES (\d+)")
         assert len(raw.ok("UID FETCH 1:* (UID)").lines) == status
