@@ -79,12 +79,10 @@ class Site:
         expires_in_s = self._keeper.facts.not_after_s - self._clock.now_s()
         floor = self._settings().registration.min_free_disk_bytes // 16
         return [
-            Check(
-                name="database", ok=not store.failed, remedy="restart after the disk is repaired"
-            ),
-            Check(name="listeners", ok=bool(self._ports)),
-            Check(name="certificate", ok=expires_in_s > 0, remedy="renew the certificate"),
-            Check(name="disk", ok=host.free_disk_bytes() > floor, remedy="free some disk space"),
+            _check("database", not store.failed, "restart after the disk is repaired"),
+            _check("listeners", bool(self._ports), "see the log for addresses that failed"),
+            _check("certificate", expires_in_s > 0, "renew the certificate"),
+            _check("disk", host.free_disk_bytes() > floor, "free some disk space"),
         ]
 
     def _is_self_signed(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from typing import NewType
 
 import attrs
@@ -11,12 +10,6 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.verdict import RefusalReason
 
 QueueId = NewType("QueueId", int)
-
-
-class QueueAction(enum.Enum):
-    """What is owed."""
-
-    REPORT = "report"  # a delivery status report to the sender (RFC 3464)
 
 
 @attrs.frozen

@@ -14,12 +14,9 @@ from typing import Final
 
 DELIMITER: Final = "/"
 INBOX: Final = "INBOX"
-MAX_NAME_BYTES: Final = 200
-MAX_LEVELS: Final = 8
 
 _SHIFTED: Final = re.compile(r"&([A-Za-z0-9+,]*)-")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
-_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff%*]")
 
 
 def decode_name(raw: bytes) -> str | None:
@@ -63,21 +60,6 @@ def _encode_shift(run: re.Match[str]) -> str:
 def canonical_name(name: str) -> str:
     """Return `INBOX` for any spelling of it, other names as they are (RFC 3501 §5.1)."""
     return INBOX if name.upper() == INBOX else name
-
-
-def may_be_created(name: str) -> bool:
-    """Say whether a mailbox may get this name: not whether it exists.
-
-    Refuses empty, `.` and `..` levels, control characters, LIST wildcards, more than 8 levels
-    and more than 200 octets of UTF-8.
-    """
-    levels = name.split(DELIMITER)
-    return (
-        len(levels) <= MAX_LEVELS
-        and _FORBIDDEN.search(name) is None
-        and len(name.encode("utf-8")) <= MAX_NAME_BYTES
-        and not any(level in ("", ".", "..") for level in levels)
-    )
 
 
 def matches(pattern: str, name: str) -> bool:

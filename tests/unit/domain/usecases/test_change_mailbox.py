@@ -39,10 +39,17 @@ def change() -> ChangeMailbox:
 
 @pytest.mark.parametrize(
     "name",
-    ["DeltaChat", "a/b/c/d/e/f/g/h", "Entw\xfcrfe", "x" * 200, "a b", "...", "INBOX/sub"],
+    ["DeltaChat", "a/b/c/d/e/f/g/h", "Entw\xfcrfe", "x" * 200, "a b", ".x", "...", "INBOX/sub"],
 )
 def test_good_names(name: str) -> None:
     assert is_good_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["/", "a/", "..", "a/./b", "a/..", "a\nb", "a\x00", "a%", "*", chr(0xD800)]
+)
+def test_dangerous_names(name: str) -> None:
+    assert not is_good_name(name)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from chatmail.domain.wire.imap.mailbox_name import (
     decode_name,
     encode_name,
     matches,
-    may_be_created,
 )
 
 
@@ -70,40 +69,6 @@ def test_one_name_has_one_wire_form(wire):
 def test_only_the_whole_name_inbox_is_case_insensitive():
     assert canonical_name("iNbOx") == "INBOX"
     assert canonical_name("Inbox/x") == "Inbox/x"
-
-
-@pytest.mark.parametrize(
-    "name", ["DeltaChat", "a/b/c/d/e/f/g/h", "Entwürfe", "x" * 200, "a b", ".x", "..."]
-)
-def test_ordinary_names_may_be_created(name):
-    assert may_be_created(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "/",
-        "/a",
-        "a/",
-        "a//b",
-        ".",
-        "..",
-        "a/..",
-        "a/./b",
-        "a\nb",
-        "a\x00",
-        "a%",
-        "*",
-        "\x85",
-        "a/b/c/d/e/f/g/h/i",
-        "x" * 201,
-        "ü" * 101,
-        chr(0xD800),
-    ],
-)
-def test_dangerous_names_may_not_be_created(name):
-    assert not may_be_created(name)
 
 
 @pytest.mark.parametrize(
