@@ -30,8 +30,14 @@ from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.hints import HintBoard
 from chatmail.adapters.system.host import SystemHost
 from chatmail.adapters.system.locks import LockTable
-from chatmail.adapters.system.passwords import CachingHasher, hashing_pool
+from chatmail.adapters.system.passwords import REMEMBER_S, CachingHasher, hashing_pool
 from chatmail.adapters.system.sessions import SessionTable
+from chatmail.adapters.system.verified import (
+    KEY_OCTETS,
+    KeptVerifications,
+    remove_stale,
+    shared_memory_path,
+)
 from chatmail.app.config_identity import tls_mode, to_settings
 from chatmail.app.drain import Drain
 from chatmail.app.site import Site
@@ -164,7 +170,9 @@ class _Parts:
             drain=Drain(),
             store=store,
             budgets=BucketTable(clock, entropy),
-            hasher=CachingHasher(hashing_pool(), clock, entropy),
+            hasher=CachingHasher(
+                hashing_pool(), clock, entropy, kept=_kept_verifications(boot, clock, entropy)
+            ),
             host=SystemHost(boot.state_dir, boot.nocreate_file, settings, clock),
             take_in=TakeIn(
                 accounts=store.accounts,
@@ -352,6 +360,16 @@ def _listeners(
         ),
     )
     return {listener.name: listener for listener in described}
+
+
+def _kept_verifications(
+    boot: BootConfig, clock: SystemClock, entropy: SystemEntropy
+) -> KeptVerifications | None:
+    path = shared_memory_path(boot.state_dir)
+    if path is None:
+        return None
+    remove_stale(path.parent, clock.now_s(), REMEMBER_S)
+    return KeptVerifications(path, entropy.octets(KEY_OCTETS), clock.now_s(), REMEMBER_S)
 
 
 def _everybody(_host: str) -> bool:
