@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import re
 import smtplib
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import wire
+from tests.e2e.mailbox import stored
 from tests.e2e.relay import Relay
 
 SENDERS = 4
@@ -51,23 +51,6 @@ def _send_until_down(
         client.close()  # the relay was killed under us
 
 
-def _stored(relay: Relay, account: tuple[str, str]) -> list[tuple[int, str]]:
-    """(UID, Message-ID) of everything in INBOX, in the order the server lists it."""
-    client = wire.imap(relay, *account)
-    client.select("INBOX", readonly=True)
-    _, rows = client.uid("FETCH", "1:*", "(UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")
-    found = []
-    for row in rows:
-        if isinstance(row, tuple):
-            uid = re.search(rb"UID (\d+)", row[0])
-            message_id = re.search(rb"(?i)message-id:\s*(<[^>]+>)", row[1])
-            assert uid is not None
-            assert message_id is not None
-            found.append((int(uid[1]), message_id[1].decode()))
-    client.logout()
-    return found
-
-
 def storm(relay: Relay, kills: int, seed: int) -> tuple[int, int]:
     """Kill and restart `kills` times under load; returns (acknowledged, stored) counts."""
     chance = random.Random(seed)
@@ -94,16 +77,16 @@ def storm(relay: Relay, kills: int, seed: int) -> tuple[int, int]:
     attempted = set().union(*(ledger.attempted for ledger in ledgers))
     stored_total = 0
     for index, account in enumerate(recipients):
-        stored = _stored(relay, account)
-        uids = [uid for uid, _ in stored]
-        names = [name for _, name in stored]
+        rows = stored(relay, account)
+        uids = [uid for uid, _ in rows]
+        names = [name for _, name in rows]
         assert uids == sorted(set(uids)), "UIDs are unique and ascending"
         assert uids[-1] > highest[index]
         missing = acknowledged - set(names)
         assert not missing, f"{len(missing)} acknowledged messages are gone"
         assert len(names) == len(set(names)), "a message is there twice"
         assert set(names) <= attempted
-        stored_total += len(stored)
+        stored_total += len(rows)
     return len(acknowledged), stored_total
 
 
