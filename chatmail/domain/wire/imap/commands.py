@@ -420,12 +420,14 @@ SearchKey: TypeAlias = (
 class Search:
     """SEARCH (RFC 3501 §6.4.4, RFC 4731). `options` None: no RETURN was given.
 
-    `options` are of MIN, MAX, COUNT, ALL, SAVE; `RETURN ()` yields ("ALL",).
+    `options` are of MIN, MAX, COUNT, ALL, SAVE; `RETURN ()` yields ("ALL",). When the charset is
+    not known, the keys were not read and `key` means nothing.
     """
 
     key: SearchKey
     by_uid: bool
     options: tuple[str, ...] | None = None
+    is_charset_known: bool = True
 
 
 Command: TypeAlias = (

@@ -25,12 +25,12 @@ from chatmail.domain.wire.imap.commands import (
     SearchSize,
     SearchText,
 )
-from chatmail.domain.wire.imap.lexer import CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem
 
 MAX_DEPTH: Final = 40
 MAX_KEYS: Final = 512
 RETURN_OPTIONS: Final = frozenset({"MIN", "MAX", "COUNT", "ALL", "SAVE"})
-BAD_CHARSET: Final = b"NO [BADCHARSET (US-ASCII UTF-8)] Charset not supported"
+_CHARSETS: Final = frozenset((b"US-ASCII", b"UTF-8", b"ASCII", b"UTF8"))
 
 _FLAG_KEYS: Final = {
     "ANSWERED": "\\Answered",
@@ -60,10 +60,11 @@ def parse_search(lexer: Lexer, by_uid: bool) -> Search:
         options = _parse_return(lexer)
         lexer.space()
     if _accept_word(lexer, b"CHARSET"):
-        charset = lexer.astring()
-        if charset.upper() not in (b"US-ASCII", b"UTF-8", b"ASCII", b"UTF8"):
-            raise CommandRefused(BAD_CHARSET)
+        charset = lexer.astring().upper()
         lexer.space()
+        if charset not in _CHARSETS:
+            lexer.rest()
+            return Search(SearchAll(), by_uid, options, is_charset_known=False)
     return Search(_KeyParser(lexer).parse_all(), by_uid, options)
 
 

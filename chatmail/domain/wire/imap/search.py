@@ -6,6 +6,7 @@ Source:  RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 5182 §2.1, RFC 7162 §3.1.5 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, assert_never
@@ -48,7 +49,7 @@ class Searcher:
         count: int,
         *,
         now_s: int,
-        saved: Sequence[Uid] = (),
+        saved: Sequence[int] = (),
     ) -> None:
         """Prepare a search.
 
@@ -258,9 +259,13 @@ def _result_modseq(options: tuple[str, ...], modseqs: Sequence[int]) -> int:
     return max(modseqs)
 
 
-def saved_result(options: tuple[str, ...], uids: Sequence[Uid]) -> tuple[Uid, ...]:
-    """Return what `$` stands for after a search with SAVE (RFC 5182 §2.1)."""
+def saved_result(options: tuple[str, ...], uids: Sequence[int]) -> Sequence[int]:
+    """Return what `$` stands for after a search with SAVE (RFC 5182 §2.1, §2.4).
+
+    Args:  uids: of the messages found, ascending.
+    Returns:  four octets for each UID: a session keeps it as long as the mailbox is selected.
+    """
     if not uids or "ALL" in options or "COUNT" in options or not {"MIN", "MAX"} & set(options):
-        return tuple(uids)
+        return array("I", uids)
     ends = ([uids[0]] if "MIN" in options else []) + ([uids[-1]] if "MAX" in options else [])
-    return tuple(dict.fromkeys(ends))
+    return array("I", dict.fromkeys(ends))
