@@ -229,6 +229,7 @@ class _Parts:
             metadata=ServiceMetadata(
                 tokens=self.store.tokens, settings=self.settings, clock=self.clock
             ),
+            object_ids=self.store.object_ids,
             hints=self.hints,
             sessions=self.sessions,
             settings=self.settings,

@@ -5,6 +5,7 @@ Source:  RFC 3501 §6.4.4, RFC 4731, RFC 7162 §3.1.5; spec mail 4.4.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import attrs
@@ -104,7 +105,14 @@ async def _find(session: Session, key: SearchKey) -> list[MailboxEntry]:
     selection = session.selected
     view, mailbox = selection.view, selection.mailbox
     now_s = int(session.services.clock.now_s())
-    searcher = Searcher(key, view.uids, view.count, now_s=now_s, saved=selection.saved)
+    searcher = Searcher(
+        key,
+        view.uids,
+        view.count,
+        now_s=now_s,
+        saved=selection.saved,
+        email_id=partial(session.services.object_ids.email, session.account.id),
+    )
     reading = _Reading(needs_content(key), MAX_READ_OCTETS)
     found = []
     looked = 0

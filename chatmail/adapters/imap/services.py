@@ -14,7 +14,7 @@ from chatmail.domain.model.message import Door
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import Refuse
 from chatmail.domain.ports.hints import MailboxHints
-from chatmail.domain.ports.mailstore import MailStore
+from chatmail.domain.ports.mailstore import MailStore, ObjectIds
 from chatmail.domain.ports.system import Clock, LiveSessions, Log
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
@@ -91,6 +91,7 @@ class ImapServices:
     collect: CollectMessage
     change_mailbox: ChangeMailbox
     metadata: ServiceMetadata
+    object_ids: ObjectIds
     hints: MailboxHints
     sessions: LiveSessions
     settings: Callable[[], SettingsSnapshot]

@@ -517,6 +517,16 @@ class MemoryMailStore:
         return used
 
 
+class MemoryObjectIds:
+    """`ObjectIds` that name things by what they are."""
+
+    def mailbox(self, info: MailboxInfo) -> str:
+        return f"F{info.id}-{info.uid_validity}"
+
+    def email(self, account: AccountId, entry: MailboxEntry) -> str:
+        return f"M{account}_{id(entry.blob)}"
+
+
 class MemorySpool:
     """`Spool` that keeps the content in memory."""
 

@@ -28,6 +28,7 @@ from tests.unit.fakes.mailstore import (
     MemoryDeviceTokens,
     MemoryIntake,
     MemoryMailStore,
+    MemoryObjectIds,
     MemoryState,
 )
 
@@ -346,6 +347,7 @@ class World:
             collect=self.append.collect,
             change_mailbox=ChangeMailbox(self.store, lambda: self.settings, self.clock),
             metadata=self.metadata,
+            object_ids=MemoryObjectIds(),
             hints=self.state.hints,
             sessions=self.sessions,
             settings=lambda: self.settings,
