@@ -1,12 +1,13 @@
 # The developer's commands; `just` alone lists them.
 
 python := if path_exists(".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
-packages := "chromium isync"
+packages := "chromium isync postgresql"
 
 _list:
     @just --list
 
-# System packages that the end-to-end tests use (Debian; skips what is there).
+# System packages that the tests use (Debian; skips what is there). Of PostgreSQL they use the
+# programs alone, for a private server in a temporary folder.
 setup:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -42,6 +43,10 @@ explore *ARGS:
 # End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:
     {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
+
+# The same on PostgreSQL: each relay gets a fresh database of a private server.
+e2e-postgresql *ARGS:
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
 
 # A demo relay on loopback from this checkout.
 run *ARGS:

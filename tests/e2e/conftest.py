@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import databases
 from tests.e2e.cores import Cores
 from tests.e2e.relay import Relay
 
@@ -16,6 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.e2e)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(120))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_database_stays() -> Iterator[None]:
+    """Remove the databases of a module's relays when they are gone."""
+    yield
+    databases.drop_all()
 
 
 @pytest.fixture

@@ -66,13 +66,14 @@ def usage_kib(client: imaplib.IMAP4) -> tuple[int, int]:
 
 
 def state_bytes(relay: Relay) -> int:
-    """Return the octets of stored mail on disk: segments and spool, as allocated."""
+    """Return the octets of stored mail: segments, spool, contents in the database, as allocated."""
     state = relay.folder / "state"
-    return sum(
-        path.stat().st_blocks * 512
-        for folder in ("mail", "spool")
-        for path in (state / folder).iterdir()
-    )
+    files = [*state.glob("mail/*"), *state.glob("spool/*")]
+    octets = sum(path.stat().st_blocks * 512 for path in files)
+    if relay.database:
+        with relay.rows() as db:
+            octets += db.content_bytes()
+    return octets
 
 
 def spooled(relay: Relay) -> list[Path]:

@@ -8,7 +8,6 @@ import random
 import secrets
 import signal
 import socket
-import sqlite3
 import string
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.e2e import databases
 
 COMMAND = [sys.executable, "-m", "chatmail"]
 START_S = 20
@@ -51,11 +52,13 @@ class Relay:
     """One relay process on loopback, and its state in `folder`.
 
     The ports stay the same over `restart`, as clients expect of a server.
+    `database`: URL; if empty it is chosen at the first start, as the environment says.
     """
 
     folder: Path
     rate: int = 0
     registration: str = ""
+    database: str = ""
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     ports: dict[str, int] = field(default_factory=dict)
@@ -91,11 +94,14 @@ class Relay:
         text = _CONFIG.format(rate=self.rate, registration=self.registration)
         for face, port in self.ports.items():
             text = text.replace(f'\n{face} = ["127.0.0.1:0"]', f'\n{face} = ["127.0.0.1:{port}"]')
+        if self.database:
+            text += f'[database]\nurl = "{self.database}"\n'
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(text)
 
     def start(self) -> Relay:
         self.choose_ports()
+        self.database = self.database or databases.fresh_url()
         self.write_config()
         self._was_told = False
         self.process = subprocess.Popen(
@@ -180,12 +186,16 @@ class Relay:
     def lose_account(self, address: str) -> None:
         """Rename an account in the stopped relay's database, so that nobody has the address."""
         self.stop()
-        with contextlib.closing(sqlite3.connect(self.folder / "state" / "chatmail.db")) as db, db:
+        with self.rows() as db:
             changed = db.execute(
                 "UPDATE accounts SET address = 'gone@gone.test' WHERE address = ?", (address,)
             )
             assert changed.rowcount == 1
         self.start()
+
+    def rows(self) -> contextlib.AbstractContextManager[databases.Rows]:
+        """Open the relay's database, to read it or, while the relay is down, to change it."""
+        return databases.rows(self.folder / "state", self.database)
 
     def cpu_s(self) -> float:
         """CPU seconds the process has used."""

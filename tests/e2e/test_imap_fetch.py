@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import wire
+from tests.e2e.databases import sqlite_only
 from tests.e2e.raw import RawImap, Sender, client, fill, newcomer, running
 from tests.e2e.relay import Relay
 
@@ -275,6 +276,7 @@ def test_changed_since_and_condstore_select(relay: Relay) -> None:
 # --- 26: a body that cannot be read -------------------------------------------------------------
 
 
+@sqlite_only("truncates segment files")
 def test_unreadable_body_closes_and_is_served_after_repair(relay: Relay) -> None:
     """26, trap T1: neither NO nor a missing line."""
     account = newcomer(relay)

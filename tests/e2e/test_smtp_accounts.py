@@ -8,7 +8,6 @@ import imaplib
 import itertools
 import shutil
 import smtplib
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,7 +140,7 @@ def test_parallel_first_logins_are_one_account(relay: Relay) -> None:
     ]
     assert at_once(ways) == [True] * 20
     assert at_once(others) == [False] * 2
-    with database(relay) as db:
+    with relay.rows() as db:
         rows = db.execute("SELECT count(*) FROM accounts WHERE address = ?", (address,))
         assert rows.fetchone() == (1,)
 
@@ -241,13 +240,6 @@ def test_guessing_is_slowed_down_and_locks_nobody_out(relay: Relay) -> None:
 # --- who may create ------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def database(relay: Relay) -> Iterator[sqlite3.Connection]:
-    path = f"file:{relay.folder}/state/chatmail.db?mode=ro"
-    with contextlib.closing(sqlite3.connect(path, uri=True)) as db:
-        yield db
-
-
 def test_every_combination_of_the_registration_rules(relay: ConfiguredRelay) -> None:
     """Sixteen rows of policy 2.4; refused logins are waited for together at the end."""
     base = dict(relay.tables["registration"])
@@ -317,7 +309,7 @@ def test_a_full_disk_stops_newcomers_only(relay: ConfiguredRelay) -> None:
 def test_the_last_login_is_a_day_also_for_a_sender_only(relay: Relay) -> None:
     account = relay.credentials()
     assert by_smtp(relay, *account)
-    with database(relay) as db:
+    with relay.rows() as db:
         row = db.execute(
             "SELECT first_login_day, last_login_day FROM accounts WHERE address = ?", account[:1]
         ).fetchone()

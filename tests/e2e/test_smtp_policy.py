@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import imaplib
 import re
-import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ import pytest
 from tests.builders import make_message
 from tests.e2e import mailbox, wire
 from tests.e2e.configured import ConfiguredRelay, running
+from tests.e2e.databases import Rows
 from tests.e2e.mailbox import await_messages, count, messages, newcomer, usage_kib
 from tests.e2e.rawsmtp import RawSmtp, plain, submitter
 from tests.e2e.relay import Relay, wait_until
@@ -237,14 +236,17 @@ def _may_send(client: RawSmtp, sender: str, recipient: str) -> bool:
 # --- thousand recipients -------------------------------------------------------------------------
 
 
+BEYOND = 1 << 20
+"""Added to the ids that the relay gave, so that it does not give ours in the meantime."""
+
+
 def _multiply(relay: Relay, account: tuple[str, str], number: int) -> list[tuple[str, str]]:
     """Give the stopped relay copies of an account with an empty INBOX, password and all."""
-    database = relay.folder / "state" / "chatmail.db"
     new = [(f"clone{at:04}@[127.0.0.1]", account[1]) for at in range(number)]
-    with contextlib.closing(sqlite3.connect(database)) as db, db:
+    with relay.rows() as db:
         (old,) = db.execute("SELECT id FROM accounts WHERE address = ?", account[:1]).fetchone()
-        (first,) = db.execute("SELECT max(id) + 1 FROM accounts").fetchone()
-        (box,) = db.execute("SELECT max(id) + 1 FROM mailboxes").fetchone()
+        (first,) = db.execute(f"SELECT max(id) + {BEYOND} FROM accounts").fetchone()
+        (box,) = db.execute(f"SELECT max(id) + {BEYOND} FROM mailboxes").fetchone()
         for at, (address, _) in enumerate(new):
             changes = {"id": first + at, "address": address, "inbox": box + at}
             _copy_row(db, "accounts", f"id = {old}", changes)
@@ -253,7 +255,7 @@ def _multiply(relay: Relay, account: tuple[str, str], number: int) -> list[tuple
     return new
 
 
-def _copy_row(db: sqlite3.Connection, table: str, where: str, changes: dict[str, object]) -> None:
+def _copy_row(db: Rows, table: str, where: str, changes: dict[str, object]) -> None:
     cursor = db.execute(f"SELECT * FROM {table} WHERE {where}")
     names = [column[0] for column in cursor.description]
     row = dict(zip(names, cursor.fetchone(), strict=True)) | changes
@@ -272,7 +274,7 @@ def test_a_thousand_recipients_share_one_copy(tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as pool:
             counts = pool.map(lambda clone: count(relay, clone), clones[::40])
             assert set(counts) == {2}
-        with contextlib.closing(sqlite3.connect(relay.folder / "state" / "chatmail.db")) as db:
+        with relay.rows() as db:
             rows = db.execute("SELECT count(*), count(DISTINCT mailbox) FROM messages").fetchone()
             assert rows == (2000, 1000)
             assert db.execute("SELECT refs FROM blobs").fetchall() == [(1000,), (1000,)]

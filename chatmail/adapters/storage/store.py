@@ -18,6 +18,7 @@ import trio
 
 from chatmail.adapters.storage import recovery
 from chatmail.adapters.storage.accounts import SqlAccountStore, TombstoneKeys
+from chatmail.adapters.storage.committer import Committer
 from chatmail.adapters.storage.database import FILE_NAME, SqliteDatabase, translated
 from chatmail.adapters.storage.errors import (
     CannotOpen,
@@ -40,7 +41,6 @@ from chatmail.adapters.storage.upkeep import Upkeep
 from chatmail.adapters.storage.writer import (
     MAX_QUEUED_BYTES,
     MAX_QUEUED_JOBS,
-    Committer,
     Log,
     Writer,
 )
