@@ -13,6 +13,7 @@ import hashlib
 import hmac
 from typing import Final
 
+from chatmail.adapters.storage.segments import Place
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import MailboxEntry, MailboxInfo
 
@@ -34,8 +35,8 @@ class KeyedObjectIds:
 
     def email(self, account: AccountId, entry: MailboxEntry) -> str:
         """Return the EMAILID of a message: that of its copies in other mailboxes too."""
-        number = int(entry.blob)
-        return "M" + self._hashed(b"email", account, number, entry.size, entry.internal_date_s)
+        place: Place = entry.blob
+        return "M" + self._hashed(b"email", account, place.blob, entry.size, entry.internal_date_s)
 
     def _hashed(self, kind: bytes, *numbers: int) -> str:
         text = b" ".join((kind, *(b"%d" % number for number in numbers)))
