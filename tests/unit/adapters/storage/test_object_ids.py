@@ -43,7 +43,8 @@ def ids() -> KeyedObjectIds:
 
 def test_ids_are_of_the_grammar_and_of_one_length(ids: KeyedObjectIds) -> None:
     found = {ids.mailbox(attrs.evolve(INFO, id=MailboxId(number))) for number in range(300)}
-    found |= {ids.email(ANN, attrs.evolve(ENTRY, blob=Place(number, 1, 0))) for number in range(300)}
+    places = (Place(number, 1, 0) for number in range(300))
+    found |= {ids.email(ANN, attrs.evolve(ENTRY, blob=place)) for place in places}
     assert len(found) == 600
     assert all(re.fullmatch(r"[FM][A-Za-z0-9_-]{20}", one) for one in found)
 
