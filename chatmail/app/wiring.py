@@ -44,7 +44,7 @@ from chatmail.app.site import Site
 from chatmail.domain.model.queue import FailedRecipient
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import Refuse
-from chatmail.domain.usecases.append import AppendMessage
+from chatmail.domain.usecases.append import AppendMessages
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
 from chatmail.domain.usecases.collect import Collect
@@ -231,12 +231,13 @@ class _Parts:
         return ImapServices(
             authenticate=authenticate,
             store=self.store.mail,
-            append=AppendMessage(self.take_in),
+            append=AppendMessages(self.take_in),
             collect=Collect(self.store.blobs),
             change_mailbox=ChangeMailbox(self.store.mail, self.settings, self.clock),
             metadata=ServiceMetadata(
                 tokens=self.store.tokens, settings=self.settings, clock=self.clock
             ),
+            object_ids=self.store.object_ids,
             hints=self.hints,
             sessions=self.sessions,
             settings=self.settings,

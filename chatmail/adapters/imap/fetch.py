@@ -186,8 +186,15 @@ class _Run:
                 attributes = (*attributes, "FLAGS")
                 if self._session.has_condstore and "MODSEQ" not in attributes:
                     attributes = (*attributes, "MODSEQ")
+        if "EMAILID" in attributes:
+            computed = {**(computed or {}), "EMAILID": self._email_id(entry)}
         sequence = self._session.selected.view.sequence_of(entry.uid)
         return open_line(sequence, entry, attributes, computed)
+
+    def _email_id(self, entry: MailboxEntry) -> bytes:
+        session = self._session
+        email_id = session.services.object_ids.email(session.account.id, entry)
+        return b"(%b)" % email_id.encode("ascii")
 
     # --- large messages, and those whose parts are asked for -------------------------------------
 

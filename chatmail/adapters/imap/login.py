@@ -36,7 +36,7 @@ MAX_FAILURES: Final = 10
 _BASE: Final = (
     *("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UNSELECT"),
     *("CHILDREN", "UIDPLUS", "MOVE", "CONDSTORE", "ESEARCH", "LIST-EXTENDED", "LIST-STATUS"),
-    *("SPECIAL-USE", "STATUS=SIZE", "WITHIN"),
+    *("MULTIAPPEND", "OBJECTID", "SEARCHRES", "SPECIAL-USE", "STATUS=SIZE", "WITHIN"),
 )
 # Trap T14: core compares these atoms with case. Visible before login: spec mail 4.3.
 _CHATMAIL: Final = ("QUOTA", "QUOTA=RES-STORAGE", "METADATA", "XCHATMAIL", "XDELTAPUSH")

@@ -5,7 +5,7 @@ Source:  spec mail 4.4; RFC 3501 §6.3, RFC 5258, RFC 5819, RFC 6154.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -26,7 +26,7 @@ from chatmail.domain.wire.imap.commands import (
     Subscribe,
 )
 from chatmail.domain.wire.imap.mailbox_name import DELIMITER, INBOX, matches
-from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status
+from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status, untagged_ok
 from chatmail.domain.wire.imap.view import SelectedView
 
 
@@ -61,6 +61,7 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
             read_only=command.read_only,
         )
     )
+    session.send(untagged_ok("Mailbox id", mailbox_id_code(session, info)))
     if command.read_only:
         return ok(tag, "Examine completed", "READ-ONLY")
     return ok(tag, "Select completed", "READ-WRITE")
@@ -80,7 +81,16 @@ async def create(session: Session, tag: bytes, command: Create) -> bytes:
     problem = await session.services.change_mailbox.create(
         session.account.id, command.mailbox, command.special_use
     )
-    return _answer(tag, problem, "Create completed")
+    if problem is not None:
+        return PROBLEMS[problem].to(tag)
+    info = await session.services.store.info(session.account.id, command.mailbox)
+    code = "" if info is None else mailbox_id_code(session, info)  # None: it went at once
+    return ok(tag, "Create completed", code)
+
+
+def mailbox_id_code(session: Session, info: MailboxInfo) -> str:
+    """Return the response code that names a mailbox for good (RFC 8474 §4)."""
+    return f"MAILBOXID ({session.services.object_ids.mailbox(info)})"
 
 
 async def delete(session: Session, tag: bytes, command: Delete) -> bytes:
@@ -136,8 +146,14 @@ async def tell_status(session: Session, tag: bytes, command: Status) -> bytes:
         return NO_SUCH_MAILBOX.to(tag)
     if "HIGHESTMODSEQ" in command.items:  # RFC 7162 §3.1: this switches CONDSTORE on
         session.has_condstore = True
-    limit = session.services.settings().limits.max_message_bytes
-    return status(info, command.items, limit) + ok(tag, "Status completed")
+    return _status(session, info, command.items) + ok(tag, "Status completed")
+
+
+def _status(session: Session, info: MailboxInfo, items: Sequence[str]) -> bytes:
+    services = session.services
+    limit = services.settings().limits.max_message_bytes
+    mailbox_id = services.object_ids.mailbox(info) if "MAILBOXID" in items else ""
+    return status(info, items, limit, mailbox_id)
 
 
 # --- LIST, LSUB ------------------------------------------------------------------------------
@@ -168,7 +184,6 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
         # RFC 3501 §6.3.8: the empty name asks for the delimiter.
         return listed(kind, ("\\Noselect",), "") + done
     infos = await session.services.store.list(session.account.id)
-    limit = session.services.settings().limits.max_message_bytes
     known = _hierarchy(infos)
     for named in _ordered(known):
         if not _is_wanted(named, command):
@@ -180,7 +195,7 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
         attributes = _attributes(named, command)
         session.send(listed(kind, attributes, named.name, childinfo=has_hit_below))
         if command.return_status and named.info is not None:
-            session.send(status(named.info, command.return_status, limit))
+            session.send(_status(session, named.info, command.return_status))
     return done
 
 

@@ -18,6 +18,7 @@ import trio
 
 from chatmail.adapters.storage import recovery
 from chatmail.adapters.storage.accounts import SqlAccountStore, TombstoneKeys
+from chatmail.adapters.storage.committer import Committer
 from chatmail.adapters.storage.database import FILE_NAME, SqliteDatabase, translated
 from chatmail.adapters.storage.errors import (
     CannotOpen,
@@ -29,6 +30,7 @@ from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
 from chatmail.adapters.storage.mailstore import SegmentMailStore
+from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.segment_reader import SegmentReader
@@ -39,7 +41,6 @@ from chatmail.adapters.storage.upkeep import Upkeep
 from chatmail.adapters.storage.writer import (
     MAX_QUEUED_BYTES,
     MAX_QUEUED_JOBS,
-    Committer,
     Log,
     Writer,
 )
@@ -73,6 +74,7 @@ class Store:
         blobs: SegmentBlobStore,
         upkeep: Upkeep,
         keys: TombstoneKeys,
+        object_ids: KeyedObjectIds,
         log: Log,
     ) -> None:
         board = ReportBoard()
@@ -86,6 +88,7 @@ class Store:
         self.mail = SegmentMailStore(writer, reader, index, content, log)
         self.queue = SqlOutboundQueue(writer, board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
+        self.object_ids = object_ids
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.
@@ -189,5 +192,6 @@ def _open(
     reader = Reader(database, index)
     upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, known)
     blobs = SegmentBlobStore(spool, files, new_id)
-    keys = TombstoneKeys(recovery.server_key(state_dir))
-    return Store(writer, reader, index, content, blobs, upkeep, keys, log)
+    server_key = recovery.server_key(state_dir)
+    keys, object_ids = TombstoneKeys(server_key), KeyedObjectIds(server_key)
+    return Store(writer, reader, index, content, blobs, upkeep, keys, object_ids, log)

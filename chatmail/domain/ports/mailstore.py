@@ -184,6 +184,19 @@ class MailStore(Protocol):
         """
 
 
+class ObjectIds(Protocol):
+    """Names that clients may keep for good (RFC 8474): letters, digits, `_`, `-`. Sync.
+
+    No id is ever given to anything else, and none tells of other accounts.
+    """
+
+    def mailbox(self, info: MailboxInfo) -> str:
+        """Return the MAILBOXID of a mailbox: it stays when the name changes."""
+
+    def email(self, account: AccountId, entry: MailboxEntry) -> str:
+        """Return the EMAILID of a message: the same for all its copies within the account."""
+
+
 class DeviceTokens(Protocol):
     """Push tokens of an account (spec policy 5: an append-only set, refreshed)."""
 

@@ -7,7 +7,7 @@ of `Intake.commit`: this module is the only one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -105,18 +105,41 @@ class TakeIn:
         self,
         account: Account,
         mailbox: MailboxId,
-        flags: Flags,
-        internal_date_s: int,
-        message: Collector,
-    ) -> AppendReceipt | Refuse | None:
-        """Take a message in for one mailbox of its owner, unedited (spec mail 4.4 APPEND).
+        messages: Sequence[tuple[Flags, int, Collector]],
+    ) -> tuple[AppendReceipt, ...] | Refuse | None:
+        """Take messages in for one mailbox of their owner, unedited (spec mail 4.4 APPEND).
 
+        All of them or none, in one commit (RFC 3502).
+
+        Args:  messages: of each its flags, its internal date (unix time), its octets.
         Returns:  None when the mailbox is gone.
         """
         settings = self.settings()
-        facts = message.facts()
+        for _, _, message in messages:
+            refusal = self._refuse_append(account, message, settings)
+            if refusal is not None:
+                return refusal
+        size = sum(message.facts().size for _, _, message in messages)
+        used = await self.mail.usage(account.id)
+        if not quota.has_room(size, used, settings.limits.max_mailbox_bytes):
+            return Refuse(RefusalReason.OVER_QUOTA)
+        batches = [
+            IntakeBatch(
+                body=await message.body(message.header()),
+                internal_date_s=internal_date_s,
+                deliveries=(Delivery(mailbox, flags),),
+            )
+            for flags, internal_date_s, message in messages
+        ]
+        landed = [receipts[0] for receipts in await self.intake.commit_all(batches)]
+        receipts = tuple(receipt for receipt in landed if receipt is not None)
+        return receipts if len(receipts) == len(messages) else None
+
+    def _refuse_append(
+        self, account: Account, message: Collector, settings: SettingsSnapshot
+    ) -> Refuse | None:
         verdict = judge(
-            facts,
+            message.facts(),
             message.door,
             GateContext(
                 envelope=Envelope(account.address, (account.address,)),
@@ -125,20 +148,7 @@ class TakeIn:
                 local_domains=settings.identity.local_domains,
             ),
         )
-        if isinstance(verdict, Refuse):
-            return verdict
-        used = await self.mail.usage(account.id)
-        if not quota.has_room(facts.size, used, settings.limits.max_mailbox_bytes):
-            return Refuse(RefusalReason.OVER_QUOTA)
-        body = await message.body(message.header())
-        (receipt,) = await self.intake.commit(
-            IntakeBatch(
-                body=body,
-                internal_date_s=internal_date_s,
-                deliveries=(Delivery(mailbox, flags),),
-            )
-        )
-        return receipt
+        return verdict if isinstance(verdict, Refuse) else None
 
     async def own_report(self, recipient: EmailAddress, octets: bytes, settles: QueueId) -> bool:
         """Deliver a report this relay wrote to one of its own accounts, exempt from the gate.

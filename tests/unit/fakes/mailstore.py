@@ -517,6 +517,16 @@ class MemoryMailStore:
         return used
 
 
+class MemoryObjectIds:
+    """`ObjectIds` that name things by what they are."""
+
+    def mailbox(self, info: MailboxInfo) -> str:
+        return f"F{info.id}-{info.uid_validity}"
+
+    def email(self, account: AccountId, entry: MailboxEntry) -> str:
+        return f"M{account}_{id(entry.blob)}"
+
+
 class MemorySpool:
     """`Spool` that keeps the content in memory."""
 
@@ -563,6 +573,13 @@ class MemoryIntake:
         await trio.lowlevel.checkpoint()
         self._state.check()
         return self.commit_now(batch)
+
+    async def commit_all(
+        self, batches: Sequence[IntakeBatch]
+    ) -> tuple[tuple[AppendReceipt | None, ...], ...]:
+        await trio.lowlevel.checkpoint()
+        self._state.check()
+        return tuple(self.commit_now(batch) for batch in batches)
 
     def commit_now(self, batch: IntakeBatch) -> tuple[AppendReceipt | None, ...]:
         """Do what `commit` does, without a checkpoint."""

@@ -159,10 +159,13 @@ def selected(
     ).encode("ascii", "replace")
 
 
-def status(info: MailboxInfo, items: Sequence[str], append_limit: int) -> bytes:
+def status(
+    info: MailboxInfo, items: Sequence[str], append_limit: int, mailbox_id: str = ""
+) -> bytes:
     """Encode `* STATUS`, items as asked.
 
-    Source:  RFC 3501 §7.2.4; RFC 7162 (HIGHESTMODSEQ), RFC 8438 (SIZE), RFC 7889 (APPENDLIMIT).
+    Source:  RFC 3501 §7.2.4; RFC 7162 (HIGHESTMODSEQ), RFC 8438 (SIZE), RFC 7889 (APPENDLIMIT),
+        RFC 8474 §4.3 (MAILBOXID).
     """
     values = {
         "MESSAGES": info.messages,
@@ -174,6 +177,7 @@ def status(info: MailboxInfo, items: Sequence[str], append_limit: int) -> bytes:
         "SIZE": info.octets,
         "DELETED": info.deleted,
         "APPENDLIMIT": append_limit,
+        "MAILBOXID": f"({mailbox_id})",
     }
     told = " ".join(f"{item} {values[item]}" for item in items if item in values)
     return b"* STATUS %b (%b)\r\n" % (mailbox_name(info.name), told.encode("ascii"))
