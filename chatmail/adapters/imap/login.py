@@ -32,10 +32,21 @@ from chatmail.domain.wire.sasl import (
 )
 
 PRODUCT: Final = "chatmail"
+ENABLABLE: Final = ("CONDSTORE", "QRESYNC")
+CONDSTORES: Final = frozenset(("CONDSTORE", "QRESYNC"))
 MAX_FAILURES: Final = 10
 _BASE: Final = (
     *("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UNSELECT"),
-    *("CHILDREN", "UIDPLUS", "MOVE", "CONDSTORE", "ESEARCH", "LIST-EXTENDED", "LIST-STATUS"),
+    *(
+        "CHILDREN",
+        "UIDPLUS",
+        "MOVE",
+        "CONDSTORE",
+        "QRESYNC",
+        "ESEARCH",
+        "LIST-EXTENDED",
+        "LIST-STATUS",
+    ),
     *("SPECIAL-USE", "STATUS=SIZE", "WITHIN"),
 )
 # Trap T14: core compares these atoms with case. Visible before login: spec mail 4.3.
@@ -80,12 +91,15 @@ async def tell_namespace(session: Session, tag: bytes, command: Namespace) -> by
 
 async def enable(session: Session, tag: bytes, command: Enable) -> bytes:
     """ENABLE (RFC 5161): names we do not know are left out."""
-    enabled = b""
-    if "CONDSTORE" in command.names:
-        session.has_condstore = True
-        session.machine.enable("CONDSTORE")
-        enabled = b" CONDSTORE"
-    return b"* ENABLED" + enabled + b"\r\n" + ok(tag, "Enabled")
+    enabled = [name for name in command.names if name in ENABLABLE]
+    for name in enabled:
+        session.machine.enable(name)
+    session.has_qresync = session.has_qresync or "QRESYNC" in enabled
+    # RFC 7162 §3.2.3: who can QRESYNC has CONDSTORE.
+    session.has_condstore = session.has_condstore or not CONDSTORES.isdisjoint(enabled)
+    return b"".join((b"* ENABLED", *(b" " + name.encode() for name in enabled), b"\r\n")) + ok(
+        tag, "Enabled"
+    )
 
 
 async def start_tls(session: Session, tag: bytes, command: StartTls) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 
 from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
+from chatmail.adapters.imap.resync import missed_by, tell_missed
 from chatmail.adapters.imap.session import Selection, Session
 from chatmail.domain.model.mailbox import MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
@@ -26,7 +27,14 @@ from chatmail.domain.wire.imap.commands import (
     Subscribe,
 )
 from chatmail.domain.wire.imap.mailbox_name import DELIMITER, INBOX, matches
-from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status
+from chatmail.domain.wire.imap.responses import (
+    bad,
+    listed,
+    ok,
+    selected,
+    status,
+    untagged_ok,
+)
 from chatmail.domain.wire.imap.view import SelectedView
 
 
@@ -38,14 +46,18 @@ async def noop(session: Session, tag: bytes, command: Noop) -> bytes:
 
 async def select(session: Session, tag: bytes, command: Select) -> bytes:
     """SELECT, EXAMINE. Constant cost: core selects after every message (spec mail 4.4)."""
-    if command.qresync is not None:
+    if command.qresync is not None and not session.has_qresync:
         return bad(tag, "QRESYNC is not enabled")
+    if session.selection is not None and session.has_qresync:
+        # RFC 7162 §3.2.11: what follows is about the next mailbox.
+        session.send(untagged_ok("Previous mailbox is closed", "CLOSED"))
     session.deselect()
     await session.touch_daily()
     mailbox = await session.services.store.open(session.account.id, command.mailbox)
     if mailbox is None:
         return NO_SUCH_MAILBOX.to(tag)
     session.has_condstore = session.has_condstore or command.condstore
+    missed = None if command.qresync is None else await missed_by(mailbox, command.qresync)
     # Nothing awaits from here to the reply: the counters and the view are of one instant, and
     # what is committed afterwards sets the flag.
     info = mailbox.info()
@@ -61,6 +73,8 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
             read_only=command.read_only,
         )
     )
+    if missed is not None and command.qresync is not None:
+        await tell_missed(session, missed, command.qresync)
     if command.read_only:
         return ok(tag, "Examine completed", "READ-ONLY")
     return ok(tag, "Select completed", "READ-WRITE")

@@ -94,6 +94,7 @@ class Session:
         "account_or_none",
         "failures",
         "has_condstore",
+        "has_qresync",
         "is_in_literal",
         "is_waiting",
         "machine",
@@ -121,6 +122,7 @@ class Session:
         self.failures = 0
         self.token: str | None = None
         self.has_condstore = False
+        self.has_qresync = False
         self.selection: Selection | None = None
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
@@ -330,8 +332,9 @@ class Session:
                 changes,
                 *mailbox.uids(),
                 permit,
-                with_uid=with_uid,
+                with_uid=with_uid or self.has_qresync,
                 with_modseq=self.has_condstore,
+                by_vanished=self.has_qresync,
             )
             if octets is not None:
                 break

@@ -15,6 +15,7 @@ from typing import Final
 
 from chatmail.domain.model.mailbox import SYSTEM_FLAGS, Flags, MailboxInfo
 from chatmail.domain.wire.imap.mailbox_name import encode_name
+from chatmail.domain.wire.imap.sequence import format_set
 
 CRLF: Final = b"\r\n"
 NIL: Final = b"NIL"
@@ -24,6 +25,7 @@ _MONTHS: Final = (
 )
 _NOT_QUOTABLE: Final = re.compile(rb'[^\x20-\x7e]|["\\]')
 _MAX_QUOTED: Final = 1000
+_MAX_SET: Final = 8000  # octets of a set in one line: RFC 7162 §4 has clients take 8192
 _TEXT_UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -135,6 +137,33 @@ def capability(names: Sequence[str]) -> bytes:
 def exists(count: int) -> bytes:
     """Encode `* n EXISTS`."""
     return b"* %d EXISTS\r\n" % count
+
+
+def vanished(uids: Iterable[int], *, earlier: bool = False) -> bytes:
+    """Encode `* VANISHED` lines for ascending UIDs, b"" for none.
+
+    Args:  earlier: they went before the client saw this view of the mailbox.
+    Source:  RFC 7162 §3.2.10.
+    """
+    told = format_set(uids)
+    head = b"* VANISHED (EARLIER) " if earlier else b"* VANISHED "
+    lines = []
+    while len(told) > _MAX_SET:
+        cut = told.rindex(b",", 0, _MAX_SET)
+        lines.append(head + told[:cut] + CRLF)
+        told = told[cut + 1 :]
+    if told:
+        lines.append(head + told + CRLF)
+    return b"".join(lines)
+
+
+def held_back(modseq: int) -> bytes:
+    """Encode up to where the client was told everything, while news waits.
+
+    The client would take the highest MODSEQ it saw otherwise, and miss a lower expunge when the
+    connection is lost (RFC 7162 §3.2, §6).
+    """
+    return untagged_ok("Some changes wait", f"HIGHESTMODSEQ {modseq}")
 
 
 def selected(
