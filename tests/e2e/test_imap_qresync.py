@@ -177,6 +177,8 @@ def test_two_sessions_with_random_histories_agree(relay: Relay) -> None:
                 )
             )
             hear(raw, raw.ok(command))
+            if 0 in view:
+                hear(raw, raw.ok(f"UID FETCH {max(view) + 1}:* (UID)"))
         for raw in (one, two):
             hear(raw, raw.ok("NOOP"))
             hear(raw, raw.ok("UID FETCH 1:* (UID)"))
