@@ -6,6 +6,7 @@ Source:  spec mail 4.4; RFC 3501 §6.3, RFC 5258, RFC 5819, RFC 6154.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 import attrs
 
@@ -48,8 +49,9 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
     """SELECT, EXAMINE. Constant cost: core selects after every message (spec mail 4.4)."""
     if command.qresync is not None and not session.has_qresync:
         return bad(tag, "QRESYNC is not enabled")
-    if session.selection is not None and session.has_qresync:
-        # RFC 7162 §3.2.11: what follows is about the next mailbox.
+    is_rev2 = session.machine.is_rev2
+    if session.selection is not None and (session.has_qresync or is_rev2):
+        # RFC 7162 §3.2.11, RFC 9051 §6.3.2: what follows is about the next mailbox.
         session.send(untagged_ok("Previous mailbox is closed", "CLOSED"))
     session.deselect()
     await session.touch_daily()
@@ -71,8 +73,11 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
             first_unseen=0 if unseen is None else view.sequence_of(unseen),
             keywords=mailbox.keywords(),
             read_only=command.read_only,
+            is_rev2=is_rev2,
         )
     )
+    if is_rev2:
+        await _tell_listed(session, info)
     if missed is not None and command.qresync is not None:
         await tell_missed(session, missed, command.qresync)
     if command.read_only:
@@ -151,7 +156,8 @@ async def tell_status(session: Session, tag: bytes, command: Status) -> bytes:
     if "HIGHESTMODSEQ" in command.items:  # RFC 7162 §3.1: this switches CONDSTORE on
         session.has_condstore = True
     limit = session.services.settings().limits.max_message_bytes
-    return status(info, command.items, limit) + ok(tag, "Status completed")
+    told = status(info, command.items, limit, is_utf8=session.machine.is_utf8)
+    return told + ok(tag, "Status completed")
 
 
 # --- LIST, LSUB ------------------------------------------------------------------------------
@@ -174,6 +180,9 @@ class _Named:
         return None if self.info is None else self.info.special_use
 
 
+_PLAIN_LIST: Final = List("", ("*",), is_extended=True, return_subscribed=True)
+
+
 async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
     """LIST with its extensions, and LSUB."""
     kind = b"LSUB" if command.is_lsub else b"LIST"
@@ -181,6 +190,8 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
     if command.patterns == ("",) and not command.is_extended:
         # RFC 3501 §6.3.8: the empty name asks for the delimiter.
         return listed(kind, ("\\Noselect",), "") + done
+    command = attrs.evolve(command, is_extended=True) if session.machine.is_rev2 else command
+    is_utf8 = session.machine.is_utf8
     infos = await session.services.store.list(session.account.id)
     limit = session.services.settings().limits.max_message_bytes
     known = _hierarchy(infos)
@@ -192,10 +203,18 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
         if not (_is_selected(named, command) or has_hit_below or is_parent):
             continue
         attributes = _attributes(named, command)
-        session.send(listed(kind, attributes, named.name, childinfo=has_hit_below))
+        session.send(listed(kind, attributes, named.name, has_hit_below, is_utf8=is_utf8))
         if command.return_status and named.info is not None:
-            session.send(status(named.info, command.return_status, limit))
+            session.send(status(named.info, command.return_status, limit, is_utf8=is_utf8))
     return done
+
+
+async def _tell_listed(session: Session, info: MailboxInfo) -> None:
+    """Tell the LIST line of one mailbox, as SELECT does for IMAP4rev2 (RFC 9051 §6.3.2)."""
+    known = _hierarchy(await session.services.store.list(session.account.id))
+    named = known.get(info.name) or _Named(info.name, info, has_children=False)
+    attributes = _attributes(named, _PLAIN_LIST)
+    session.send(listed(b"LIST", attributes, info.name, is_utf8=session.machine.is_utf8))
 
 
 def _hierarchy(infos: list[MailboxInfo]) -> dict[str, _Named]:

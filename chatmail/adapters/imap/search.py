@@ -53,11 +53,14 @@ async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
     found = await _find(session, command.key)
     numbers = [int(entry.uid) if command.by_uid else view.sequence_of(entry.uid) for entry in found]
     modseqs = [int(entry.modseq) for entry in found] if with_modseq else None
-    if command.options is None:
+    options = command.options
+    if options is None and session.machine.is_rev2:
+        options = ("ALL",)  # RFC 9051 §6.4.4: there is no SEARCH response any more
+    if options is None:
         highest = max(modseqs) if modseqs else None
         session.send(search(numbers, highest))
     else:
-        items = _items(command.options, numbers, modseqs)
+        items = _items(options, numbers, modseqs)
         session.send(esearch(tag, by_uid=command.by_uid, items=items))
     return ok(tag, "Search completed")
 

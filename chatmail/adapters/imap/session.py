@@ -332,7 +332,8 @@ class Session:
                 changes,
                 *mailbox.uids(),
                 permit,
-                with_uid=with_uid or self.has_qresync,
+                # RFC 9051 §7.5.2 as RFC 7162 §3.2.4: unsolicited FETCH names the UID.
+                with_uid=with_uid or self.has_qresync or self.machine.is_rev2,
                 with_modseq=self.has_condstore,
                 by_vanished=self.has_qresync,
             )

@@ -60,6 +60,8 @@ def parse_search(lexer: Lexer, by_uid: bool) -> Search:
         options = _parse_return(lexer)
         lexer.space()
     if _accept_word(lexer, b"CHARSET"):
+        if "UTF8=ACCEPT" in lexer.enabled:  # RFC 6855 §3
+            raise SyntaxProblem(b"CHARSET conflicts with UTF8=ACCEPT")
         charset = lexer.astring()
         if charset.upper() not in (b"US-ASCII", b"UTF-8", b"ASCII", b"UTF8"):
             raise CommandRefused(BAD_CHARSET)

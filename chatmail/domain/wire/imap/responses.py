@@ -24,6 +24,7 @@ _MONTHS: Final = (
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
 _NOT_QUOTABLE: Final = re.compile(rb'[^\x20-\x7e]|["\\]')
+_NOT_IN_UTF8_QUOTES: Final = re.compile(rb'[\x00-\x1f\x7f"\\]')
 _MAX_QUOTED: Final = 1000
 _MAX_SET: Final = 8000  # octets of a set in one line: RFC 7162 §4 has clients take 8192
 _TEXT_UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
@@ -51,12 +52,15 @@ def nstring(octets: bytes | None) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def mailbox_name(name: str) -> bytes:
-    """Encode a mailbox name: quoted modified UTF-7.
+def mailbox_name(name: str, is_utf8: bool = False) -> bytes:
+    """Encode a mailbox name: quoted modified UTF-7, or quoted UTF-8 for who enabled that.
 
-    Source:  RFC 3501 §5.1.3; spec mail 4.4: names are echoed in quotes.
+    Source:  RFC 3501 §5.1.3; RFC 6855 §3; spec mail 4.4: names are echoed in quotes.
     """
-    return string(encode_name(name))
+    if not is_utf8:
+        return string(encode_name(name))
+    octets = name.encode()
+    return literal(octets) if _NOT_IN_UTF8_QUOTES.search(octets) else b'"%b"' % octets
 
 
 @lru_cache(maxsize=1024)
@@ -167,28 +171,39 @@ def held_back(modseq: int) -> bytes:
 
 
 def selected(
-    info: MailboxInfo, *, first_unseen: int, keywords: Sequence[str], read_only: bool
+    info: MailboxInfo,
+    *,
+    first_unseen: int,
+    keywords: Sequence[str],
+    read_only: bool,
+    is_rev2: bool = False,
 ) -> bytes:
     """Encode all untagged responses of SELECT, in the order of spec mail 4.4.
 
-    Args:  first_unseen: sequence number of the first message without \\Seen, 0 when all have it.
+    Args:
+        first_unseen: sequence number of the first message without \\Seen, 0 when all have it.
+        is_rev2: leave out what RFC 9051 took away; its LIST response is not made here.
     """
+    recent = "" if is_rev2 else "* 0 RECENT\r\n"
     flags = " ".join((*SYSTEM_FLAGS, *keywords))
     permanent = "" if read_only else f"{flags} \\*"
-    unseen = f"* OK [UNSEEN {first_unseen}] First unseen.\r\n" if first_unseen else ""
+    unseen = ""
+    if first_unseen and not is_rev2:
+        unseen = f"* OK [UNSEEN {first_unseen}] First unseen.\r\n"
     return (
         f"* FLAGS ({flags})\r\n"
         f"* OK [PERMANENTFLAGS ({permanent})] Flags permitted.\r\n"
         f"* {info.messages} EXISTS\r\n"
-        "* 0 RECENT\r\n"
-        f"{unseen}"
+        f"{recent}{unseen}"
         f"* OK [UIDVALIDITY {info.uid_validity}] UIDs valid\r\n"
         f"* OK [UIDNEXT {info.uid_next}] Predicted next UID\r\n"
         f"* OK [HIGHESTMODSEQ {info.highest_modseq}] Highest\r\n"
     ).encode("ascii", "replace")
 
 
-def status(info: MailboxInfo, items: Sequence[str], append_limit: int) -> bytes:
+def status(
+    info: MailboxInfo, items: Sequence[str], append_limit: int, *, is_utf8: bool = False
+) -> bytes:
     """Encode `* STATUS`, items as asked.
 
     Source:  RFC 3501 §7.2.4; RFC 7162 (HIGHESTMODSEQ), RFC 8438 (SIZE), RFC 7889 (APPENDLIMIT).
@@ -205,22 +220,33 @@ def status(info: MailboxInfo, items: Sequence[str], append_limit: int) -> bytes:
         "APPENDLIMIT": append_limit,
     }
     told = " ".join(f"{item} {values[item]}" for item in items if item in values)
-    return b"* STATUS %b (%b)\r\n" % (mailbox_name(info.name), told.encode("ascii"))
+    return b"* STATUS %b (%b)\r\n" % (mailbox_name(info.name, is_utf8), told.encode("ascii"))
 
 
-def listed(kind: bytes, attributes: Sequence[str], name: str, childinfo: bool = False) -> bytes:
+def listed(
+    kind: bytes,
+    attributes: Sequence[str],
+    name: str,
+    childinfo: bool = False,
+    *,
+    old_name: str | None = None,
+    is_utf8: bool = False,
+) -> bytes:
     """Encode `* LIST` or `* LSUB` (`kind`).
 
     `childinfo`: a descendant matched in a way that RECURSIVEMATCH asks for (RFC 5258 §4).
+    `old_name`: what it was called before (RFC 5465 §5.4).
     """
     extended = b' ("CHILDINFO" ("SUBSCRIBED"))' if childinfo else b""
+    if old_name is not None:
+        extended = b' ("OLDNAME" (%b))' % mailbox_name(old_name, is_utf8)
     marks = " ".join(attributes).encode("ascii")
-    return b'* %b (%b) "/" %b%b\r\n' % (kind, marks, mailbox_name(name), extended)
+    return b'* %b (%b) "/" %b%b\r\n' % (kind, marks, mailbox_name(name, is_utf8), extended)
 
 
-def quota_root(mailbox: str, root: str) -> bytes:
+def quota_root(mailbox: str, root: str, *, is_utf8: bool = False) -> bytes:
     """Encode `* QUOTAROOT` (RFC 9208 §5.2)."""
-    return b'* QUOTAROOT %b "%b"\r\n' % (mailbox_name(mailbox), root.encode("ascii"))
+    return b'* QUOTAROOT %b "%b"\r\n' % (mailbox_name(mailbox, is_utf8), root.encode("ascii"))
 
 
 def quota(root: str, used_bytes: int, limit_bytes: int) -> bytes:
@@ -232,7 +258,9 @@ def quota(root: str, used_bytes: int, limit_bytes: int) -> bytes:
     )
 
 
-def metadata(mailbox: str, entries: Sequence[tuple[str, bytes | None]]) -> bytes:
+def metadata(
+    mailbox: str, entries: Sequence[tuple[str, bytes | None]], *, is_utf8: bool = False
+) -> bytes:
     """Encode one `* METADATA` line for all entries.
 
     The mailbox is quoted and every value a literal: the client does not unescape quoted values
@@ -243,7 +271,7 @@ def metadata(mailbox: str, entries: Sequence[tuple[str, bytes | None]]) -> bytes
         b"%b %b" % (name.encode("ascii", "replace"), NIL if value is None else literal(value))
         for name, value in entries
     )
-    return b"* METADATA %b (%b)\r\n" % (mailbox_name(mailbox), told)
+    return b"* METADATA %b (%b)\r\n" % (mailbox_name(mailbox, is_utf8), told)
 
 
 def server_id(name: str) -> bytes:
