@@ -69,6 +69,8 @@ async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
     _save(session, options, uids)
     numbers = uids if command.by_uid else [view.sequence_of(entry.uid) for entry in found]
     modseqs = [int(entry.modseq) for entry in found] if with_modseq else None
+    if options is None and session.machine.is_rev2:
+        options = ("ALL",)  # RFC 9051 §6.4.4: there is no SEARCH response any more
     if options is None:
         session.send(search(numbers, max(modseqs) if modseqs else None))
     elif options != ("SAVE",):  # RFC 5182 §2.1: alone it asks for no untagged response

@@ -96,6 +96,7 @@ class Session:
         "account_or_none",
         "failures",
         "has_condstore",
+        "has_qresync",
         "is_in_literal",
         "is_waiting",
         "machine",
@@ -123,6 +124,7 @@ class Session:
         self.failures = 0
         self.token: str | None = None
         self.has_condstore = False
+        self.has_qresync = False
         self.selection: Selection | None = None
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
@@ -333,8 +335,10 @@ class Session:
                 changes,
                 *mailbox.uids(),
                 permit,
-                with_uid=with_uid,
+                # RFC 9051 §7.5.2 as RFC 7162 §3.2.4: unsolicited FETCH names the UID.
+                with_uid=with_uid or self.has_qresync or self.machine.is_rev2,
                 with_modseq=self.has_condstore,
+                by_vanished=self.has_qresync,
             )
             if octets is not None:
                 break

@@ -64,6 +64,8 @@ def parse_search(lexer: Lexer, by_uid: bool) -> Search:
         options = _parse_return(lexer)
         lexer.space()
     if _accept_word(lexer, b"CHARSET"):
+        if "UTF8=ACCEPT" in lexer.enabled:  # RFC 6855 §3
+            raise SyntaxProblem(b"CHARSET conflicts with UTF8=ACCEPT")
         charset = lexer.astring().upper()
         lexer.space()
         if charset not in _CHARSETS:

@@ -53,7 +53,13 @@ from chatmail.domain.wire.imap.fragments import (
 )
 from chatmail.domain.wire.imap.grammar import parse_command
 from chatmail.domain.wire.imap.grammar_store import parse_append, parse_append_message
-from chatmail.domain.wire.imap.lexer import LITERAL_MARK, CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.lexer import (
+    LITERAL_MARK,
+    UTF8_MODES,
+    CommandRefused,
+    Lexer,
+    SyntaxProblem,
+)
 from chatmail.domain.wire.imap.states import (
     AFTER_LOGIN,
     BEFORE_LOGIN,
@@ -166,6 +172,16 @@ class ServerMachine:
         """Note an extension that ENABLE switched on."""
         self.enabled |= {name}
 
+    @property
+    def is_rev2(self) -> bool:
+        """Say whether the client speaks IMAP4rev2 (RFC 9051)."""
+        return "IMAP4REV2" in self.enabled
+
+    @property
+    def is_utf8(self) -> bool:
+        """Say whether mailbox names are UTF-8 on the wire (RFC 6855, RFC 9051 §5.1)."""
+        return not UTF8_MODES.isdisjoint(self.enabled)
+
     def starttls_done(self) -> None:
         """TLS is active from here on.
 
@@ -266,7 +282,7 @@ class ServerMachine:
         try:
             if head.word == b"APPEND":
                 raise SyntaxProblem(b"Expected a literal")
-            command = parse_command(head.word, text, head.args_at, self._literals)
+            command = parse_command(head.word, text, head.args_at, self._literals, self.enabled)
         except SyntaxProblem as problem:
             return self._reject(b"BAD " + problem.text)
         except CommandRefused as refused:
@@ -285,7 +301,7 @@ class ServerMachine:
     # --- APPEND ------------------------------------------------------------------------------
 
     def _begin_append(self, text: bytes, literal: LiteralHeader) -> Event:
-        lexer = Lexer(text, self._head.args_at, self._literals)
+        lexer = Lexer(text, self._head.args_at, self._literals, self.enabled)
         try:
             command = parse_append(lexer, literal.size, literal.is_synchronising)
         except SyntaxProblem as problem:
