@@ -23,12 +23,15 @@ CACHE = Path(".cache/fuzz")
 MAX_INPUT_OCTETS = 4096
 INPUT_TIMEOUT_S = 20
 MEMORY_MB = 1024
+_LOOP = "--loop"  # how a run of one target is told so
 
 _STATUS = re.compile(r"^#(\d+)\s+(INITED|DONE|NEW|REDUCE|pulse)\s.*?cov: (\d+) ft: (\d+)", re.M)
 
 
 def main() -> int:
     """Run what the command line says; 1: a target failed."""
+    if sys.argv[1:2] == [_LOOP]:
+        return _loop(sys.argv[2], sys.argv[3:])
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="none: list them")
     parser.add_argument("--seconds", type=int, default=3600, help="how long each one runs")
@@ -36,10 +39,7 @@ def main() -> int:
     parser.add_argument("--steady", action="store_true", help="the same inputs at every run")
     parser.add_argument("--jobs", type=int, default=1, help="how many targets run at a time")
     parser.add_argument("--write-seeds", action="store_true", help="write the vectors as seeds")
-    parser.add_argument("--loop", help=argparse.SUPPRESS)
-    options, fuzzer_options = parser.parse_known_args()
-    if options.loop:
-        return _loop(options.loop, fuzzer_options)
+    options = parser.parse_args()
     known = corpus.names()
     targets = known if options.targets == ["all"] else options.targets
     unknown = [name for name in targets if name not in known]
@@ -85,7 +85,7 @@ class _Run:
         words = Path(self._scratch.name) / "words"
         words.write_text(_dictionary(name))
         arguments = [
-            *(sys.executable, "-m", "tests.fuzz", "--loop", name),
+            *(sys.executable, "-m", "tests.fuzz", _LOOP, name),
             f"-max_total_time={options.seconds}",
             f"-runs={options.runs}",
             f"-max_len={MAX_INPUT_OCTETS}",
