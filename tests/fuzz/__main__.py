@@ -25,7 +25,9 @@ INPUT_TIMEOUT_S = 20
 MEMORY_MB = 1024
 _LOOP = "--loop"  # how a run of one target is told so
 
-_STATUS = re.compile(r"^#(\d+)\s+(INITED|DONE|NEW|REDUCE|pulse)\s.*?cov: (\d+) ft: (\d+)", re.M)
+_STATUS = re.compile(
+    r"^#(\d+)\s+(INITED|DONE|NEW|REDUCE|pulse)\s.*?cov: (\d+) ft: (\d+)", re.MULTILINE
+)
 
 
 def main() -> int:
@@ -131,7 +133,11 @@ class _Run:
 def _dictionary(name: str) -> str:
     """Return the words of a target in libFuzzer's form."""
     words: tuple[bytes, ...] = _words_of(name)
-    return "".join('"%s"\n' % "".join(f"\\x{octet:02x}" for octet in word) for word in words)
+    return "".join(f'"{"".join(map(_escaped, word))}"\n' for word in words)
+
+
+def _escaped(octet: int) -> str:
+    return f"\\x{octet:02x}"
 
 
 def _words_of(name: str) -> tuple[bytes, ...]:

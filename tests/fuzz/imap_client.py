@@ -14,7 +14,9 @@ _TAGGED = re.compile(rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+) (OK|NO|BAD) ")
 _TEXT = re.compile(rb"(?:\[(?P<code>[A-Z][A-Z0-9-]*)(?: [^\]\r\n]+)?\] )?[\x20-\x7e]+(?=\r\n)")
 _CONTINUATION = re.compile(rb"\+ [\x20-\x7e]*\r\n")
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
-_FLAG = re.compile(rb"\\(?:Answered|Flagged|Deleted|Seen|Draft|\*)|[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
+_FLAG = re.compile(
+    rb"\\(?:Answered|Flagged|Deleted|Seen|Draft|\*)|[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+"
+)
 _QUOTED = re.compile(rb'"[\x20\x21\x23-\x5b\x5d-\x7e]*"')  # no escapes: clients do not undo them
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n")
 _NUMBER = re.compile(rb"[0-9]+")
@@ -57,8 +59,10 @@ class Reader:
         while self.at < len(self.octets):
             start = self.at
             tag, kind = self._response()
-            assert kind not in _ASKED_FOR or kind in asked_for.upper() or b"RETURN" in (
-                asked_for.upper()
+            assert (
+                kind not in _ASKED_FOR
+                or kind in asked_for.upper()
+                or b"RETURN" in (asked_for.upper())
             ), kind
             found.append(Response(tag, kind, self.octets[start : self.at]))
         return found

@@ -165,7 +165,12 @@ def _numbered(command: c.Fetch | c.Store | c.Copy | c.Expunge) -> bytes:
     by_uid = b"UID " if command.by_uid else b""
     match command:
         case c.Copy(messages, _, mailbox, move):
-            return b"%b%b %b %b" % (by_uid, b"MOVE" if move else b"COPY", _set(messages), _name(mailbox))
+            return b"%b%b %b %b" % (
+                by_uid,
+                b"MOVE" if move else b"COPY",
+                _set(messages),
+                _name(mailbox),
+            )
         case c.Store():
             since = command.unchanged_since
             return b"%bSTORE %b %b%bFLAGS%b %b" % (

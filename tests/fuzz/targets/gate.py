@@ -1,4 +1,4 @@
-"""The encryption gate: scanner and policy, at every door, whole and cut, against a second parser."""
+"""The encryption gate: scanner and policy, at every door, held against a second parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Header blocks: the strict fields of the gate, the lenient ones of FETCH, edits, and the library."""
+"""Header blocks: the strict fields of the gate, the lenient ones of FETCH, and edits."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _check_library(parsed: HeaderBlock) -> None:
     if re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", parsed.octets):
         return
     seen = email.parser.BytesHeaderParser(policy=email.policy.compat32).parsebytes(parsed.octets)
-    assert [name.lower().encode() for name in seen.keys()] == [f[0] for f in parsed.fields]
+    assert [name.lower().encode() for name in seen] == [f[0] for f in parsed.fields]
     for field, value in zip(parsed.fields, seen.values(), strict=True):
         assert re.sub(r"\s+", "", str(value)).encode() == re.sub(rb"\s+", b"", parsed.value(field))
 

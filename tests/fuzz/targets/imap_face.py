@@ -71,11 +71,20 @@ VECTORS = (
         b"\x1ea " + b"\r\na ".join(line[1:] for line in COMMANDS if line[:1] == b"0") + b"\r\n",
         cuts=_LARGE,
     ),
-    vector(b'\x1ea CREATE "x&AOQ-"\r\na CREATE x/y (USE (\\Sent))\r\na LIST "" *\r\na LSUB "" %\r\n'),
-    vector(b"\x1ea SETMETADATA INBOX (/private/devicetoken {3+}\r\na\"b)\r\n"
-           b"a GETMETADATA INBOX /private/devicetoken\r\na GETMETADATA \"\" /shared/vendor\r\n"),
-    vector(b"\x1ea ENABLE QRESYNC\r\na UID STORE 1 +FLAGS (x \\Deleted)\r\na EXPUNGE\r\n"
-           b"a UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\n", cuts=_LARGE),
+    vector(
+        b'\x1ea CREATE "x&AOQ-"\r\na CREATE x/y (USE (\\Sent))\r\na LIST "" *\r\na LSUB "" %\r\n'
+    ),
+    vector(
+        b'\x1ea SETMETADATA INBOX (/private/devicetoken {3+}\r\na"b)\r\n'
+        b'a GETMETADATA INBOX /private/devicetoken\r\na GETMETADATA "" /shared/vendor\r\n'
+    ),
+    vector(
+        b"\x1ea ENABLE QRESYNC\r\na UID STORE 1 +FLAGS (x \\Deleted)\r\na EXPUNGE\r\n"
+        b"a UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\n",
+        cuts=_LARGE,
+    ),
     vector(b"\x1ea UID SEARCH RETURN (ALL SAVE) SUBJECT x\r\na FETCH $ FLAGS\r\na NAMESPACE\r\n"),
-    vector(b"\x1ea APPEND INBOX {9+}\r\nA: b\r\n\r\nx\r\na IDLE\r\nDONE\r\na GETQUOTAROOT INBOX\r\n"),
+    vector(
+        b"\x1ea APPEND INBOX {9+}\r\nA: b\r\n\r\nx\r\na IDLE\r\nDONE\r\na GETQUOTAROOT INBOX\r\n"
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from chatmail.domain.model.errors import RemoteProtocolError
@@ -118,10 +119,8 @@ class Session:
     def _start_tls(self) -> None:
         # What came in the same packet as STARTTLS ends the session; what comes later would be
         # read as a TLS handshake, so here the session ends as well.
-        try:
+        with contextlib.suppress(RemoteProtocolError):
             self.machine.starttls_done()
-        except RemoteProtocolError:
-            pass
         self.is_over = True
 
 

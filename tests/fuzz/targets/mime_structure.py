@@ -16,7 +16,14 @@ from tests.fuzz.imap_client import Reader
 from tests.unit.domain.formats.test_mime_structure import NESTED
 
 WORDS = (
-    *(b"\r\n", b"\r\n\r\n", b"\n\n", b"--b\r\n", b"\r\n--b--\r\n", b"Content-Type: multipart/mixed"),
+    *(
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\n\n",
+        b"--b\r\n",
+        b"\r\n--b--\r\n",
+        b"Content-Type: multipart/mixed",
+    ),
     *(b"; boundary=b", b"Content-Type: message/rfc822\r\n\r\n", b"multipart/digest", b'"', b"\\"),
     *(b"Content-Disposition: attachment; filename=x\r\n", b"Content-Language: de, en\r\n"),
     *(b"From: a <b@c>\r\n", b"To: g: a@b, c@d;\r\n", b"Subject: x\r\n", b"(", b")", b"<", b">"),
@@ -77,7 +84,7 @@ VECTORS = (
     vector(delivery_report()),
     vector(securejoin_request()),
     vector(
-        b"From: A B <a@b>, \"q\\\"\" <c@d> (x)\r\nTo: g: e@f, <@x,@y:h@i>;\r\nCc: nobody\r\n"
+        b'From: A B <a@b>, "q\\"" <c@d> (x)\r\nTo: g: e@f, <@x,@y:h@i>;\r\nCc: nobody\r\n'
         b"Subject: =?utf-8?q?=C3=A4?=\r\n\tfolded\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\nhi\r\n"
     ),
     vector(
@@ -86,7 +93,7 @@ VECTORS = (
     vector(b"Content-Type: message/rfc822\r\n\r\n" * 30),
     vector(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" * 30),
     vector(
-        b"Content-Type: text/html; charset=\"\xff\"\r\nContent-Disposition: inline; a=\"b\\\"c\"\r\n"
+        b'Content-Type: text/html; charset="\xff"\r\nContent-Disposition: inline; a="b\\"c"\r\n'
         b"Content-Language: de, en\r\nContent-Location: x y\r\nContent-MD5: z\r\n\r\n"
     ),
 )

@@ -53,29 +53,17 @@ def _split(pieces: list[bytes], boundary: bytes) -> Pieces:
 def _check_account(whole: Pieces, body: bytes, boundary: bytes) -> None:
     if any(piece is Piece.BAD for piece, _ in whole):
         return
-    delimiter = rb"\r\n--" + re.escape(boundary)
-    pattern = b""
-    for at, (piece, octets) in enumerate(whole):
-        if piece is Piece.PREAMBLE or piece is Piece.CONTENT or piece is Piece.EPILOGUE:
-            pattern += re.escape(octets)
-        elif piece is Piece.PART:
-            pattern += delimiter + rb"[ \t]*\r\n" + re.escape(octets)
+    delimiter, pattern, gap = b"--" + re.escape(boundary), b"", rb"\r\n"
+    for piece, octets in whole:
+        if piece is Piece.PART:
+            pattern += gap + delimiter + rb"[ \t]*\r\n" + re.escape(octets)
+            gap = rb"(?:\r\n)?"  # a part without content shares its empty line with what follows
         elif piece is Piece.CLOSE:
-            pattern += delimiter + rb"--[ \t]*(?:\r\n|\Z)"
-        assert piece is not Piece.END or at > 0
-    # A part whose content is empty may share its CRLF with the delimiter that ends it, and so may
-    # a preamble; both stand as optional where an empty line was.
-    found = b"\r\n" + body
-    rebuilt = pattern.replace(rb"\r\n\r\n--", rb"\r\n(?:\r\n)?--")
-    assert re.fullmatch(rebuilt, found) or re.fullmatch(pattern, found) or _shares(whole)
-
-
-def _shares(whole: Pieces) -> bool:
-    """Say whether some part has no content, so that two delimiters share a line end."""
-    return any(
-        one[0] is Piece.PART and two[0] is Piece.END
-        for one, two in zip(whole, whole[1:], strict=False)
-    )
+            pattern += gap + delimiter + rb"--[ \t]*(?:\r\n|\Z)"
+        elif piece is not Piece.END:
+            pattern += re.escape(octets)
+            gap = rb"\r\n"
+    assert re.fullmatch(pattern, b"\r\n" + body)
 
 
 VECTORS = (

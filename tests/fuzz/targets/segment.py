@@ -65,10 +65,10 @@ def check(data: bytes) -> None:
     header += gap
     files = MemoryFiles()
     log = SegmentLog(Path("/nowhere"), files, 1)
-    _, place = log.append([(1, Body(b"a\r\n\r\n", (b"b",), 1)), (BLOB, Body(header, (body,), len(body)))])
-    entry = MailboxEntry(
-        Uid(1), Modseq(1), frozenset(), len(header + body), len(header), 0, place
+    _, place = log.append(
+        [(1, Body(b"a\r\n\r\n", (b"b",), 1)), (BLOB, Body(header, (body,), len(body)))]
     )
+    entry = MailboxEntry(Uid(1), Modseq(1), frozenset(), len(header + body), len(header), 0, place)
     whole = header + body
     start, length = given.sizes[0] - 1, given.sizes[1]
     assert _read(files, entry, 0, len(whole)) == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from chatmail.domain.model.mailbox import Uid
@@ -56,7 +57,7 @@ def _check_meaning(asked: SequenceSet, uids: list[Uid]) -> None:
         assert resolve(asked, uids, count, by_uid=by_uid) == named
         found = spans(asked, uids, count, by_uid=by_uid)
         assert all(start < stop <= count for start, stop in found)
-        assert all(one[1] < two[0] for one, two in zip(found, found[1:], strict=False))
+        assert all(one[1] < two[0] for one, two in itertools.pairwise(found))
     highest = max(max(first or 1, last or 1) for first, last in asked.ranges)
     assert exceeds(asked, count) == (highest > count)
     if all(None not in pair for pair in asked.ranges):

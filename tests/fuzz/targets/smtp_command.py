@@ -24,7 +24,7 @@ def check(data: bytes) -> None:
     try:
         command = parse_command(line)
     except CommandError as error:
-        assert _REPLY.match(error.reply.octets), error.reply.octets
+        _check_reply(error.reply.octets)
         return
     match command:
         case Mail(path, size):
@@ -42,6 +42,10 @@ def check(data: bytes) -> None:
             assert argument
         case _:
             pass
+
+
+def _check_reply(octets: bytes) -> None:
+    assert _REPLY.match(octets), octets
 
 
 def _check_address(path: EmailAddress | None) -> None:
