@@ -342,7 +342,7 @@ class MemoryMailStore:
         ]
         refused = set(modified)
         granted = [uid for uid in found if uid not in refused]
-        wanted = box.spell(flags, learn=operation is not FlagOperation.REMOVE)
+        wanted = box.spell(flags, learn=False)
         changed = False
         for uid in granted:
             entry = box.entries[uid]
@@ -353,6 +353,8 @@ class MemoryMailStore:
                     changed = True
                 box.entries[uid] = attrs.evolve(entry, flags=combined, modseq=Modseq(box.modseq))
         if changed:
+            if operation is not FlagOperation.REMOVE:
+                box.spell(flags)
             self.state.hint(box)
         return FlagOutcome([box.entries[uid] for uid in granted], modified)
 
