@@ -33,6 +33,7 @@ from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.segment_reader import SegmentReader
 from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
+from chatmail.adapters.storage.settings import SqlSettingsStore
 from chatmail.adapters.storage.spool import SegmentBlobStore
 from chatmail.adapters.storage.tokens import SqlDeviceTokens, TokenCache
 from chatmail.adapters.storage.upkeep import Upkeep
@@ -86,6 +87,7 @@ class Store:
         self.mail = SegmentMailStore(writer, reader, index, content, log)
         self.queue = SqlOutboundQueue(writer, board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
+        self.settings = SqlSettingsStore(writer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.
