@@ -25,8 +25,12 @@ class SettingsStatements:
         )
         self.generation = Prepared(connection, select(count).where(name), ["p_name"])
         self.next_generation = Prepared(
-            connection, update(store_facts).where(name).values(value=count + literal_column("1")), ["p_name"]
+            connection,
+            update(store_facts).where(name).values(value=count + literal_column("1")),
+            ["p_name"],
         )
         self.last_generation = Prepared(
-            connection, update(store_facts).where(name).values(value=count - literal_column("1")), ["p_name"]
+            connection,
+            update(store_facts).where(name).values(value=count - literal_column("1")),
+            ["p_name"],
         )
