@@ -38,15 +38,17 @@ from chatmail.adapters.system.verified import (
     remove_stale,
     shared_memory_path,
 )
-from chatmail.app.config_identity import tls_mode, to_settings
+from chatmail.app.config_identity import tls_mode
 from chatmail.app.drain import Drain
+from chatmail.app.live_settings import LiveSettings
+from chatmail.app.settings_follower import SettingsFollower
 from chatmail.app.site import Site
 from chatmail.domain.model.queue import FailedRecipient
-from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import Refuse
 from chatmail.domain.usecases.append import AppendMessages
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
+from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
@@ -57,24 +59,15 @@ from chatmail.domain.usecases.submit import Submit
 from chatmail.domain.wire.smtp.sequence import Role
 
 if TYPE_CHECKING:
+    from chatmail.adapters.http.facts import Check
     from chatmail.adapters.system.logs import Log
+    from chatmail.app.config import LoadedConfig
     from chatmail.app.config_keys import BootConfig
     from chatmail.app.config_values import IpNetwork
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024  # below it SMTP answers MAIL with 452 4.3.1
 HTTP_CONNECTIONS: Final = 2000
 RELAY_CONNECTIONS: Final = ConnectionLimits(total=500, per_source=50)  # federation-web.md B1.7
-
-
-class LiveSettings:
-    """The current snapshot; a reload swaps the reference."""
-
-    def __init__(self, snapshot: SettingsSnapshot) -> None:
-        self.current = snapshot
-
-    def __call__(self) -> SettingsSnapshot:
-        """Return the snapshot of this instant."""
-        return self.current
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +85,9 @@ class Relay:
     site: Site
     listeners: dict[str, FaceListener]
     reports: DeliverReports
+    change_settings: ChangeSettings
+    settings_follower: SettingsFollower
+    checks: Callable[[], list[Check]]
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -268,18 +264,21 @@ class _Parts:
 
 
 @asynccontextmanager
-async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
+async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
     """Open what has to be open and connect everything.
+
+    Stored settings are not followed yet: the store answers once it runs.
 
     Raises:  PermanentFailure: the state directory, the database or the certificate cannot be
         used; the text is for the operator.
     """
-    clock, hints = SystemClock(), HintBoard()
-    settings = LiveSettings(to_settings(boot))
+    boot, clock, hints = loaded.boot, SystemClock(), HintBoard()
+    settings = LiveSettings(loaded, log)
     async with open_store(boot.state_dir, boot.database.url, hints, clock, log) as store:
         keeper = open_keeper(boot, clock)
         parts = _Parts.of(boot, log, clock, settings, hints, store)
         site = Site(boot, settings, keeper, clock)
+        settings.on_change = partial(_follow, site, settings)
         http = parts.http(site)
         authenticate = parts.authenticate()
         smtp, imap = parts.smtp(authenticate), parts.imap(authenticate)
@@ -295,7 +294,16 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
             site=site,
             listeners=_listeners(boot, settings, smtp, imap, http),
             reports=parts.reports(),
+            change_settings=ChangeSettings(store=store.settings, in_force=settings),
+            settings_follower=SettingsFollower(
+                store.settings, settings, is_shared=boot.database.url.startswith("postgres")
+            ),
+            checks=partial(site.checks, store, parts.host),
         )
+
+
+def _follow(site: Site, settings: LiveSettings) -> None:
+    site.boot = settings.boot
 
 
 def _diagnose(failed: FailedRecipient) -> str:

@@ -147,3 +147,10 @@ reports: Final = Table(
     Column("attempts", BigInteger, nullable=False),
 )
 Index("reports_by_sender", reports.c.sender)
+
+settings: Final = Table(  # what was changed while running; unknown keys are kept
+    "settings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -34,6 +34,7 @@ from chatmail.adapters.storage.schema import (
     store_facts,
     tombstones,
 )
+from chatmail.adapters.storage.settings_statements import SettingsStatements
 
 HEAD_COLUMNS: Final = tuple(mailboxes.c)
 
@@ -146,6 +147,7 @@ class Statements:
         self._prepare_messages(connection)
         self._prepare_accounts(connection)
         self._prepare_rest(connection)
+        self.settings = SettingsStatements(connection)
 
     def _prepare_messages(self, connection: Connection) -> None:
         mailbox = _param("p_mailbox")

@@ -35,6 +35,7 @@ from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.segment_reader import SegmentReader
 from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
+from chatmail.adapters.storage.settings import SqlSettingsStore
 from chatmail.adapters.storage.spool import SegmentBlobStore
 from chatmail.adapters.storage.tokens import SqlDeviceTokens, TokenCache
 from chatmail.adapters.storage.upkeep import Upkeep
@@ -89,6 +90,7 @@ class Store:
         self.queue = SqlOutboundQueue(writer, board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
         self.object_ids = object_ids
+        self.settings = SqlSettingsStore(writer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.

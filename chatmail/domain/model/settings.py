@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86400
+
+SettingValue: TypeAlias = bool | int | float | str | tuple[str, ...]
+"""One typed value of the configuration; octets, seconds and plain numbers are numbers."""
 
 
 @attrs.frozen(kw_only=True)
