@@ -31,6 +31,7 @@ from chatmail.adapters.storage.intake import SegmentIntake
 from chatmail.adapters.storage.mailstore import SegmentMailStore
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
+from chatmail.adapters.storage.retention import SqlRetention
 from chatmail.adapters.storage.segment_reader import SegmentReader
 from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
 from chatmail.adapters.storage.spool import SegmentBlobStore
@@ -86,6 +87,7 @@ class Store:
         self.mail = SegmentMailStore(writer, reader, index, content, log)
         self.queue = SqlOutboundQueue(writer, board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
+        self.retention = SqlRetention(writer, reader, index, cache)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.

@@ -202,7 +202,7 @@ def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
         database = SqliteDatabase(tmp_path / "db")
         database.open()
         versions = database.writer.exec_driver_sql("SELECT version FROM schema_version").scalars()
-        assert list(versions) == [1, 2]
+        assert list(versions) == [1, 2, 3]
         database.close()
 
 
