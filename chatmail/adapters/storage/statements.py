@@ -12,7 +12,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    func,
+    exists,
     insert,
     select,
     text,
@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from chatmail.adapters.storage.database import Prepared
+from chatmail.adapters.storage.retention_sql import RetentionStatements
 from chatmail.adapters.storage.schema import (
     accounts,
     barred,
@@ -148,6 +149,7 @@ class Statements:
         self._prepare_accounts(connection)
         self._prepare_rest(connection)
         self.settings = SettingsStatements(connection)
+        self.retention = RetentionStatements(connection)
 
     def _prepare_messages(self, connection: Connection) -> None:
         mailbox = _param("p_mailbox")
@@ -206,16 +208,6 @@ class Statements:
         self.add_dead = Prepared(connection, insert(dead_blobs), [c.name for c in dead_blobs.c])
         self.remove_dead = Prepared(
             connection, delete(dead_blobs).where(dead_blobs.c.id == _param("p_id")), ["p_id"]
-        )
-        self.oldest_of = Prepared(
-            connection,
-            select(messages.c.mailbox, *MESSAGE_COLUMNS)
-            .join_from(messages, blobs, messages.c.blob == blobs.c.id)
-            .join(mailboxes, mailboxes.c.id == messages.c.mailbox)
-            .where(mailboxes.c.account == _param("p_account"))
-            .where(blobs.c.internal_date_s < _param("p_before"))
-            .order_by(blobs.c.internal_date_s, messages.c.mailbox, messages.c.uid),
-            ["p_account", "p_before"],
         )
 
     def _prepare_accounts(self, connection: Connection) -> None:
@@ -346,11 +338,7 @@ class Statements:
             connection, delete(segments).where(segments.c.number == segment), ["p_segment"]
         )
         self.in_segment = [
-            Prepared(
-                connection,
-                select(func.min(table.c.id)).where(table.c.segment == segment),
-                ["p_segment"],
-            )
+            Prepared(connection, select(exists().where(table.c.segment == segment)), ["p_segment"])
             for table in (blobs, dead_blobs)
         ]
         mailbox = _param("p_mailbox")

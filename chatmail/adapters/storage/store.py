@@ -33,6 +33,7 @@ from chatmail.adapters.storage.mailstore import SegmentMailStore
 from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
+from chatmail.adapters.storage.retention import SqlRetention
 from chatmail.adapters.storage.segment_reader import SegmentReader
 from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
 from chatmail.adapters.storage.settings import SqlSettingsStore
@@ -91,6 +92,7 @@ class Store:
         self.tokens = SqlDeviceTokens(writer, cache)
         self.object_ids = object_ids
         self.settings = SqlSettingsStore(writer)
+        self.retention = SqlRetention(writer, reader, index, cache)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.

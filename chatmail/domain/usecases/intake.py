@@ -29,6 +29,7 @@ from chatmail.domain.ports.intake import Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import MailStore
 from chatmail.domain.ports.system import Clock
 from chatmail.domain.usecases.collect import Collector
+from chatmail.domain.usecases.make_room import MakeRoom
 
 REPORT_DELAY_S: Final = 2
 """A report leaves this long after the reply: client-facts: one that overtakes the 250 is undone."""
@@ -51,6 +52,11 @@ class TakeIn:
     mail: MailStore
     clock: Clock
     settings: Callable[[], SettingsSnapshot]
+    _room: MakeRoom = attrs.field(init=False)
+
+    @_room.default
+    def _make_room(self) -> MakeRoom:
+        return MakeRoom(accounts=self.accounts, mail=self.mail, clock=self.clock)
 
     async def for_recipients(
         self,
@@ -120,8 +126,11 @@ class TakeIn:
             if refusal is not None:
                 return refusal
         size = sum(message.facts().size for _, _, message in messages)
-        used = await self.mail.usage(account.id)
-        if not quota.has_room(size, used, settings.limits.max_mailbox_bytes):
+        (now,) = await self.accounts.resolve((account.address,))
+        if now is None or now.id != account.id:
+            return None
+        held = now.used_messages + len(messages) - 1
+        if not quota.fits(size, now.used_bytes, held, settings.limits):
             return Refuse(RefusalReason.OVER_QUOTA)
         batches = [
             IntakeBatch(
@@ -160,7 +169,7 @@ class TakeIn:
         settings = self.settings()
         if account is None or account.is_blocked:
             return False
-        if not await self._fits(account, len(octets), settings):
+        if not await self._room.before(account, len(octets), settings):
             return False
         header, _, content = octets.partition(b"\r\n\r\n")
         body = Body(header=header + b"\r\n\r\n", chunks=(content,), content_size=len(content))
@@ -184,38 +193,21 @@ class TakeIn:
         for address, account in zip(local, await self.accounts.resolve(local), strict=True):
             if account is None or account.is_blocked:
                 reasons[address] = RefusalReason.UNKNOWN_RECIPIENT
-            elif not await self._fits(account, size, settings):
+            elif not await self._room.before(account, size, settings):
                 reasons[address] = RefusalReason.OVER_QUOTA
             else:
                 served.append(account)
         failed = [FailedRecipient(a, reasons[a]) for a in envelope.recipients if a in reasons]
         return served, failed
 
-    async def _fits(self, account: Account, size: int, settings: SettingsSnapshot) -> bool:
-        limit = settings.limits.max_mailbox_bytes
-        if quota.has_room(size, account.used_bytes, limit):
-            return True
-        if not settings.quota.trim or size > limit:
-            return False
-        used = await self._trim(account, quota.trim_target(size, limit, settings.quota), settings)
-        return quota.has_room(size, used, limit)
-
-    async def _trim(self, account: Account, target: int, settings: SettingsSnapshot) -> int:
-        spared_from_s = int(self.clock.now_s()) - settings.quota.spare_younger_s
-        return await self.mail.trim(account.id, target, spared_from_s)
-
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot
     ) -> None:
         """Clean up behind a delivery."""
-        limit = settings.limits.max_mailbox_bytes
         # The message is durable: whatever fails from here on, a sender told to try again would
         # send it twice. The next delivery trims.
         with suppress(TransientFailure):
-            for account in served:
-                if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
-                    target = quota.trim_target(0, limit, settings.quota)
-                    await self._trim(account, target, settings)
+            await self._room.after(served, size, settings)
 
     def _report(
         self, sender: EmailAddress, failed: list[FailedRecipient], header: bytes
