@@ -24,7 +24,7 @@ from chatmail.adapters.net.tls import TlsKeeper, TlsPolicy, TlsPurpose
 from chatmail.adapters.smtp.replies import reply_to
 from chatmail.adapters.smtp.server import serve_connection as serve_smtp
 from chatmail.adapters.smtp.services import SmtpServices
-from chatmail.adapters.storage.store import Store, open_store
+from chatmail.adapters.storage.store import Ears, Store, open_store
 from chatmail.adapters.system.budgets import BucketTable
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.hints import HintBoard
@@ -277,6 +277,16 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
     async with open_store(boot.state_dir, boot.database.url, hints, clock, log) as store:
         keeper = open_keeper(boot, clock)
         parts = _Parts.of(boot, log, clock, settings, hints, store)
+        follower = SettingsFollower(
+            store.settings, settings, is_shared=boot.database.url.startswith("postgres")
+        )
+        store.listen(
+            Ears(
+                account_changed=parts.hasher.forget,
+                account_closed=parts.sessions.close_all,
+                settings_changed=follower.poke,
+            )
+        )
         site = Site(boot, settings, keeper, clock)
         settings.on_change = partial(_follow, site, settings)
         http = parts.http(site)
@@ -295,9 +305,7 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             listeners=_listeners(boot, settings, smtp, imap, http),
             reports=parts.reports(),
             change_settings=ChangeSettings(store=store.settings, in_force=settings),
-            settings_follower=SettingsFollower(
-                store.settings, settings, is_shared=boot.database.url.startswith("postgres")
-            ),
+            settings_follower=follower,
             checks=partial(site.checks, store, parts.host),
         )
 

@@ -14,11 +14,12 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import account_changed
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.schema import departing
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import StoredMessage, Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import AccountId, day_of
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxId
@@ -61,6 +62,11 @@ class DeleteAccountJob(Job):
         self.is_deleted = False
         self.departing: list[MailboxId] = []
 
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches(households=(self._account,))
+
     def plan(self, tx: Transaction) -> None:
         """Remove all rows that name the account."""
         self.departing = []
@@ -76,10 +82,8 @@ class DeleteAccountJob(Job):
         tx.sql.remove_reports_of.run(row.address)
         tx.sql.remove_account.run(self._account)
         # A later account of this address must not show a UIDVALIDITY a client has seen.
-        floor = tx.sql.fact.one(LAST_DELETED_VALIDITY)
-        last = max(row.last_uid_validity, 0 if floor is None else floor[0])
-        tx.sql.remove_fact.run(LAST_DELETED_VALIDITY)
-        tx.sql.add_fact.run(LAST_DELETED_VALIDITY, last)
+        tx.sql.raise_fact.run(LAST_DELETED_VALIDITY, row.last_uid_validity)
+        tx.tell(account_changed(self._account))
         self._settle_address(tx, row.address, row.secret)
 
     def _was_used(self, last_login_day: int | None) -> bool:
@@ -93,8 +97,7 @@ class DeleteAccountJob(Job):
             tx.sql.bar.run(address, self._barred_for, day_of(tx.now_s))
         if self._until_s is not None:
             key = self._key_of(EmailAddress.parse(address))
-            tx.sql.remove_tombstone.run(key)
-            tx.sql.add_tombstone.run(key, secret, self._until_s)
+            tx.sql.save_tombstone.run(key, secret, self._until_s)
 
     def publish(self, index: StoreIndex) -> None:
         """Forget the account."""

@@ -7,11 +7,12 @@ from typing import Final
 
 from chatmail.adapters.storage.flags import encode_flags, spell
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import REPORTS
 from chatmail.adapters.storage.queue import ReportBoard, report_row
 from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.spool import SegmentSpool
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.errors import LocalProtocolError
 from chatmail.domain.model.mailbox import (
     AppendReceipt,
@@ -51,6 +52,13 @@ class DeliveryJob(Job):
         held = sum(len(body.header) if body.spooled else body.size for body in bodies)
         return ENTRY_OVERHEAD_BYTES * len(bodies) + held
 
+    @property
+    def touches(self) -> Touches:
+        """Return the mailboxes of all copies."""
+        return Touches(
+            tuple(delivery.mailbox for batch in self._batches for delivery in batch.deliveries)
+        )
+
     def place(self, places: Sequence[Place]) -> None:
         """Take note where the messages are."""
         self._places = places
@@ -81,6 +89,7 @@ class DeliveryJob(Job):
             receipts = _copies(tx, batch, place, landed, is_owed=is_owed)
         for report in batch.reports:
             tx.sql.add_report.run(*report_row(tx.new_id(), report))
+            tx.tell(REPORTS)
         self._landed.append(landed)
         return receipts
 

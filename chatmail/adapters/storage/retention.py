@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, bindparam, func, literal_column, or_,
 from chatmail.adapters.storage.accounts import account_of
 from chatmail.adapters.storage.flags import SEEN_BIT
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import tokens_changed
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.schema import (
     LARGE_BYTES,
@@ -27,7 +28,7 @@ from chatmail.adapters.storage.schema import (
 )
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import StoredMessage, Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.model.retention import AccountUsage, ExpiredAccount, MessageRule, TrimGoal
@@ -57,6 +58,10 @@ class _PruneJob(Job):
         self._found = found
         self._gone: list[tuple[MailboxId, list[int], int]] = []
         self.removed = 0
+
+    @property
+    def touches(self) -> Touches:
+        return Touches(mailboxes=tuple({mailbox for mailbox, _ in self._found}))
 
     def plan(self, tx: Transaction) -> None:
         self._gone = []
@@ -97,6 +102,10 @@ class _TrimJob(Job):
         self._gone: list[tuple[MailboxId, list[int], int]] = []
         self.removed = 0
         self.used_bytes = 0
+
+    @property
+    def touches(self) -> Touches:
+        return Touches(households=(self._account,))
 
     def plan(self, tx: Transaction) -> None:
         self._gone = []
@@ -169,6 +178,8 @@ class _RemoveTokens(Job):
             remove.run(account, position, self._before_s).rowcount
             for account, position in self._found
         )
+        for account, _ in self._found:
+            tx.tell(tokens_changed(account))
 
     def publish(self, index: StoreIndex) -> None:
         for account, _ in self._found:
@@ -183,8 +194,7 @@ class _Remember(Job):
         self._value = value
 
     def plan(self, tx: Transaction) -> None:
-        tx.sql.remove_fact.run(self._name)
-        tx.sql.add_fact.run(self._name, self._value)
+        tx.sql.save_fact.run(self._name, self._value)
 
 
 class _Recall(Job):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from chatmail.adapters.storage.notices import settings_changed
 from chatmail.adapters.storage.settings_statements import GENERATION_NAME
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Writer
@@ -55,6 +56,7 @@ class _Change(Job):
             if text is not None:
                 sql.add.run(key, text)
         self.outcome = _read(tx)
+        tx.tell(settings_changed(self.outcome.generation))
 
 
 def _generation(tx: Transaction) -> int:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Protocol, TypeVar
 
+import attrs
 import trio
 
 from chatmail.adapters.storage.errors import (
@@ -28,8 +29,9 @@ from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.system.redaction import Public
+from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import ChatmailError, Overloaded, TransientFailure
-from chatmail.domain.model.mailbox import MailboxHint, Modseq
+from chatmail.domain.model.mailbox import MailboxHint, MailboxId, Modseq
 from chatmail.domain.model.message import Body
 from chatmail.domain.ports.hints import MailboxHints
 
@@ -53,6 +55,23 @@ class Log(Protocol):
     def warning(self, event: str, **fields: object) -> None: ...
 
 
+@attrs.frozen
+class Touches:
+    """Rows a job will want to itself, as far as it knows beforehand.
+
+    A database that others write too locks them all at once and in one order, so that two
+    processes do not wait for each other. `accounts`: the account's own row; `households`: that
+    row and all mailboxes of the account.
+    """
+
+    mailboxes: tuple[MailboxId, ...] = ()
+    accounts: tuple[AccountId, ...] = ()
+    households: tuple[AccountId, ...] = ()
+
+
+NOTHING: Final = Touches()
+
+
 class Job:
     """One caller's change (or look): all of it happens, or nothing.
 
@@ -72,6 +91,11 @@ class Job:
     def bodies(self) -> Sequence[Body]:
         """Return the messages to be written down first."""
         return ()
+
+    @property
+    def touches(self) -> Touches:
+        """Return which rows the job will change; what is missing here is locked when it is met."""
+        return NOTHING
 
     @property
     def octets(self) -> int:
@@ -250,9 +274,8 @@ class Writer:
             self._log.warning("store_failed", reason=Public(str(failure)), cause=failure.__cause__)
             self._fail(jobs, "the store has failed")
             raise
-        except Busy:
-            self._log.warning("database_busy", jobs=len(jobs))
-            self._fail(jobs, "the database is busy")
+        except Busy as fault:
+            self._hold_off(jobs, fault)
         except StorageFault as fault:
             if len(jobs) > 1:
                 # One of them is to blame: the others must not suffer.
@@ -267,7 +290,14 @@ class Writer:
             else:
                 self._fail(jobs, "the job was refused")
         else:
-            self._publish(jobs, tx)
+            await self._show(jobs, tx)
+
+    def _hold_off(self, jobs: list[Job], fault: Busy) -> None:
+        self._log.warning("database_busy", jobs=len(jobs))
+        self._fail(jobs, "the database is busy")
+
+    async def _show(self, jobs: list[Job], tx: Transaction) -> None:
+        self._publish(jobs, tx)
 
     def _publish(self, jobs: list[Job], tx: Transaction) -> None:
         """Show a durable batch to everybody, in one step of the loop."""
@@ -284,7 +314,7 @@ class Writer:
             if draft.has_changed:
                 self._hints.publish(MailboxHint(draft.id, Modseq(draft.highest_modseq)))
         for job in jobs:
-            _wake(job)
+            wake(job)
 
     def _fail(
         self, jobs: list[Job], reason: str, kind: type[TransientFailure] = TransientFailure
@@ -292,7 +322,7 @@ class Writer:
         for job in jobs:
             if job.task is not None:
                 job.error = kind(reason)
-                _wake(job)
+                wake(job)
 
     async def _checkpoint(self, *, truncate: bool = False) -> None:
         try:
@@ -328,7 +358,8 @@ def plan_one(job: Job, tx: Transaction) -> None:
         job.error = error
 
 
-def _wake(job: Job) -> None:
+def wake(job: Job) -> None:
+    """Tell the caller, once."""
     task, job.task = job.task, None
     if task is not None:
         trio.lowlevel.reschedule(task)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import psycopg
+import pytest
 import trio
 
+from chatmail.adapters.storage.schema import metadata
+from chatmail.adapters.storage.settings_statements import GENERATION_NAME
 from chatmail.adapters.storage.store import Store, StoreOptions, open_store
 from chatmail.domain.model.account import Account, NewAccount
 from chatmail.domain.model.address import EmailAddress
@@ -21,6 +26,7 @@ from chatmail.domain.ports.accounts import AccountStore
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
 from chatmail.domain.ports.queue import OutboundQueue
+from tests import postgres
 from tests.unit.fakes.accounts import MemoryAccountStore, MemoryOutboundQueue
 from tests.unit.fakes.mailstore import (
     MemoryBlobStore,
@@ -167,4 +173,51 @@ def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog)
     )
 
 
-IMPLEMENTATIONS = {"memory": memory_stores, "sqlite": sqlite_stores}
+@asynccontextmanager
+async def postgresql_stores(
+    state_dir: Path,
+    options: StoreOptions | None = None,
+    log: ListLog | None = None,
+    url: str | None = None,
+) -> AsyncIterator[Stores]:
+    """Open a store on a database of the tests' own server; a fresh one without `url`."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    hints, clock, log = MemoryHints(), StillClock(), log or ListLog()
+    with contextlib.ExitStack() as closing:
+        url = url or closing.enter_context(empty_database())
+        async with (
+            open_store(state_dir, url, hints, clock, log, options) as store,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(store.run)
+            yield stores_of(store, hints, clock, log)
+            nursery.cancel_scope.cancel()
+
+
+_used_databases: list[str] = []
+
+
+@contextlib.contextmanager
+def empty_database() -> Iterator[str]:
+    """Give the URL of a database without rows; made once and emptied, because that is faster."""
+    url = _used_databases.pop() if _used_databases else postgres.shared().fresh_database()
+    yield url
+    tables = [
+        table.name
+        for table in metadata.sorted_tables
+        if table.name not in ("schema_version", "store_facts")
+    ]
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table in (*tables, "contents", "writers", "server_keys"):
+            connection.execute(f"DELETE FROM {table}".encode())
+        connection.execute(b"DELETE FROM store_facts WHERE name = 'last_deleted_uid_validity'")
+        connection.execute(b"UPDATE store_facts SET value = 0 WHERE name = %s", [GENERATION_NAME])
+    _used_databases.append(url)
+
+
+IMPLEMENTATIONS = {
+    "memory": memory_stores,
+    "sqlite": sqlite_stores,
+    "postgresql": postgresql_stores,
+}
