@@ -46,7 +46,7 @@ fuzz TARGET="all" SECONDS="3600":
 
 # The same inputs at every run, about a minute: seeds, and what grows out of them in that time.
 fuzz-short:
-    {{python}} -m tests.fuzz all --seconds 4 --runs 3000 --jobs {{num_cpus()}} --steady
+    {{python}} -m tests.fuzz all --seconds 2 --runs 3000 --jobs {{num_cpus()}} --steady
 
 # End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:

@@ -11,7 +11,10 @@ import re
 import attrs
 
 _TAGGED = re.compile(rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+) (OK|NO|BAD) ")
-_TEXT = re.compile(rb"(?:\[(?P<code>[A-Z][A-Z0-9-]*)(?: [^\]\r\n]+)?\] )?[\x20-\x7e]+(?=\r\n)")
+_TEXT = re.compile(
+    rb"(?:\[[A-Z][A-Z0-9-]*(?: [^\]\r\n]+)?\] [\x20-\x7e]+|"
+    rb"[\x20-\x5a\x5c-\x7e][\x20-\x7e]*)(?=\r\n)"
+)
 _CONTINUATION = re.compile(rb"\+ [\x20-\x7e]*\r\n")
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _FLAG = re.compile(

@@ -21,6 +21,7 @@ _BARE = {
     c.SetQuota: b'SETQUOTA "" ()',
 }
 _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_LITERAL = re.compile(rb"\{([0-9]+)\+\}\r\n")
 _NEW = c.SearchAnd((c.SearchFlag("\\Recent", True), c.SearchFlag("\\Seen", False)))
 
 
@@ -49,6 +50,21 @@ def encode(command: c.Command) -> bytes:
             return _numbered(command)
         case _:
             return _about_mailbox(command)
+
+
+def quoted(command: bytes) -> bytes:
+    """Return an encoded command with quoted strings instead of literals, where they can be."""
+    out, at = b"", 0
+    while (found := _LITERAL.search(command, at)) is not None:
+        end = found.end() + int(found[1])
+        octets = command[found.end() : end]
+        out += command[at : found.start()]
+        if any(octet in octets for octet in (b"\r", b"\n", b"\0")):
+            out += _string(octets)
+        else:
+            out += b'"%b"' % octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        at = end
+    return out + command[at:]
 
 
 def _string(octets: bytes) -> bytes:

@@ -97,6 +97,7 @@ VECTORS = (
     b"g: a@b, c@d; e@f",
     b"<@x,@y:a@b>",
     b"a@b@c",
+    b"(a (b@c) d) <alice@example.org>",
     b"alice@b\xc3\xbccher.example",
     b"alice@[ipv6:::ffff:192.0.2.1]",
     b"Alice@EXAMPLE.org.",

@@ -59,4 +59,6 @@ VECTORS = (
     vector(b"AAAA\r\nAAAA \r\n\r\n\r\n", 1),
     vector(b"AAAA\r\n=AAAA\r\n", 1),
     vector(b"AAA=\r\n", 1),
+    vector(b"AAA=\r\nAAAA\r\n", 1),
+    vector(b"AAA=\r\n=AAAA\r\nAAAA\r\n", 1),
 )

@@ -13,6 +13,7 @@ from chatmail.domain.model.message import Door
 from chatmail.domain.model.verdict import Accept, AcceptedKind
 from chatmail.domain.policy.encryption_gate import judge
 from tests.builders import (
+    BOUNDARY,
     CONTROL_PART,
     armor,
     delivery_report,
@@ -118,6 +119,7 @@ def _check_other_reader(message: bytes) -> None:
     assert not (seen.epilogue or "").strip()
 
 
+_CLOSE = b"\r\n--" + BOUNDARY.encode() + b"--"
 _SMALL = packets(60, recipients=1)
 VECTORS = (
     vector(make_message(size=60)),
@@ -127,6 +129,10 @@ VECTORS = (
     vector(delivery_report()),
     vector(setup_message()),
     vector(encrypted_body(armor(_SMALL)), 1),
+    # Lines that only begin like a delimiter, close before a real one.
+    vector(multipart(CONTROL_PART, payload_part(armor(_SMALL) + b"--b\r\n"), boundary="b"), 6),
+    vector(encrypted_body(armor(_SMALL)).replace(_CLOSE, b"x\r\n" + _CLOSE[:-2] + _CLOSE), 1),
+    vector(encrypted_body(armor(_SMALL)).replace(_CLOSE, b"\r\n" + _CLOSE[:-4] + b"x" + _CLOSE), 1),
     vector(armor(_SMALL, headers=b"Version: x\r\n"), 2),
     vector(armor(_SMALL, checksum=False, blank=b""), 2),
     vector(_SMALL, 3),

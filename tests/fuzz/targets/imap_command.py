@@ -10,7 +10,7 @@ from chatmail.domain.wire.imap.events import (
     Rejected,
 )
 from chatmail.domain.wire.imap.server import ServerMachine, State
-from tests.fuzz.imap_encoder import encode
+from tests.fuzz.imap_encoder import encode, quoted
 from tests.fuzz.targets.imap_session import check_reply
 
 WORDS = (
@@ -56,8 +56,9 @@ def check(data: bytes) -> None:
     command = _read(data[1:], state)
     if command is None or isinstance(command, AppendBegin):
         return
-    again = _read(encode(command), state)
-    assert _comparable(again) == _comparable(command)
+    written = encode(command)
+    for octets in (written, quoted(written)):
+        assert _comparable(_read(octets, state)) == _comparable(command)
 
 
 def _comparable(command: Command | None) -> object:

@@ -66,6 +66,7 @@ _ASK_ALL = (
 )
 _LARGE = b"\xff"
 VECTORS = (
+    vector(b'Subject: say "hi" \\ \xc3\xa4\r\n\r\n\x1e' + _ASK_ALL),
     *(vector(stored + b"\x1e" + _ASK_ALL) for stored in (MESSAGE, NESTED, make_message(size=60))),
     vector(
         b"\x1ea " + b"\r\na ".join(line[1:] for line in COMMANDS if line[:1] == b"0") + b"\r\n",

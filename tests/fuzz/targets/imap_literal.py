@@ -38,8 +38,10 @@ def check(data: bytes) -> None:
 
 
 def _refused(line: bytes, options: int, given: Input) -> None:
-    octets = given.payload
-    stream = b"%b {%d+}\r\n%b\r\nz NOOP\r\n" % (line, len(octets), octets)
+    middle = len(given.payload) * given.more // 256
+    one, two = given.payload[:middle], given.payload[middle:]
+    stream = b"%b {%d+}\r\n%b {%d+}\r\n%b\r\n" % (line, len(one), one, len(two), two)
+    stream += b"z NOOP\r\n"
     session = Session(options, 0xFF)
     for piece in given.pieces(stream):
         session.say(piece)
@@ -79,7 +81,8 @@ def _message(given: Input) -> None:
 
 
 VECTORS = tuple(
-    vector(payload, options)
+    vector(payload, options, more)
     for options in range(len(_REFUSED))
+    for more in (0, 128)
     for payload in (b"abc", b"\r\nz LOGOUT\r\n", b"x {5+}\r\nhello\0")
 )

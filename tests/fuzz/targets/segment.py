@@ -117,6 +117,7 @@ def _read(files: MemoryFiles, entry: MailboxEntry, start: int, length: int) -> b
 VECTORS = (
     vector(b"From: a\r\n\r\nbody", 0, 1),
     vector(b"From: a\r\n\r\nbody", 50, 255),
+    vector(b"From: a\r\n\r\nbody", RECORD_HEADER_BYTES + 13, 1),  # in the body
     vector(b"From: a\r\n\r\n", 30, 0),
     vector(b"no header", 200, 3, b"\2"),
     vector(RecordHeader(7, 3, 4, 5, 6).encode()),

@@ -65,4 +65,10 @@ VECTORS = (
     vector(b"x" * 126 + b"\r\n.\r\n", 1, 1),
     vector(b"x" * 124 + b"\r\n..\r\n.\r\n", 2, 2),
     vector(b"\r\n" * 80 + b".\r\n", 2, 3),
+    # The end mark, and a stuffed dot, at each place where a window may cut it.
+    *(
+        vector(b"x" * (28 - cut) + mark + b"NOOP\r\n", 2, 100)
+        for cut in range(1, 6)
+        for mark in (b"\r\n.\r\n", b"\r\n..\r\n.\r\n")
+    ),
 )
