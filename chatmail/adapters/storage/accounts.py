@@ -16,9 +16,10 @@ import attrs
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, StoreIndex
 from chatmail.adapters.storage.names import INBOX, next_uid_validity
+from chatmail.adapters.storage.notices import account_changed
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import Account, AccountId, NewAccount
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxId
@@ -103,19 +104,25 @@ class CreateAccount(Job):
     def plan(self, tx: Transaction) -> None:
         """Create, or find."""
         found = tx.sql.account_at.one(str(self._new.address))
-        self.is_created = found is None
-        self.record = self._create(tx) if found is None else _found(tx, found)
+        record = None if found is not None else self._create(tx)
+        self.is_created = record is not None
+        if record is None:
+            # Another process may have been faster, since the look.
+            record = _found(tx, found or tx.sql.account_at.one(str(self._new.address)))
+        self.record = record
 
-    def _create(self, tx: Transaction) -> AccountRecord:
+    def _create(self, tx: Transaction) -> AccountRecord | None:
         new = self._new
         account, inbox = AccountId(tx.new_id()), MailboxId(tx.new_id())
         floor = tx.sql.fact.one(LAST_DELETED_VALIDITY)
         last = 0 if floor is None else floor[0]
         day = new.first_login_day
-        tx.sql.remove_tombstone.run(self._key)
-        tx.sql.add_account.run(
+        added = tx.sql.add_account.run(
             account, str(new.address), new.secret, inbox, 0, 0, new.created_s, day, day, last
         )
+        if not added.rowcount:
+            return None
+        tx.sql.remove_tombstone.run(self._key)
         head = MailboxHead.of_new(
             inbox, account, INBOX, next_uid_validity(tx, account, new.created_s), None, True
         )
@@ -151,6 +158,10 @@ class _Update(Job):
         self._account = account
         self._changes = changes
 
+    @property
+    def touches(self) -> Touches:
+        return Touches(accounts=(self._account,))
+
     def publish(self, index: StoreIndex) -> None:
         record = index.record_of(self._account)
         if record is not None:
@@ -162,6 +173,7 @@ class _SetSecret(_Update):
 
     def plan(self, tx: Transaction) -> None:
         tx.sql.save_secret.run(self._changes["secret"], self._account)
+        tx.tell(account_changed(self._account))
 
 
 class _SetBlocked(_Update):
@@ -169,6 +181,7 @@ class _SetBlocked(_Update):
 
     def plan(self, tx: Transaction) -> None:
         tx.sql.save_blocked.run(int(self._changes["is_blocked"]), self._account)
+        tx.tell(account_changed(self._account))
 
 
 class _Touch(_Update):
@@ -191,8 +204,9 @@ class _Bar(Job):
         self._day_s = day_s
 
     def plan(self, tx: Transaction) -> None:
-        tx.sql.unbar.run(self._address)
-        if self._reason is not None:
+        if self._reason is None:
+            tx.sql.unbar.run(self._address)
+        else:
             tx.sql.bar.run(self._address, self._reason, self._day_s)
 
 
@@ -243,6 +257,10 @@ class _Delete(Job):
         self._tokens = tokens
         self._existed = False
 
+    @property
+    def touches(self) -> Touches:
+        return Touches(households=(self._account,))
+
     def plan(self, tx: Transaction) -> None:
         row = tx.sql.account.one(self._account)
         self._existed = row is not None
@@ -253,15 +271,12 @@ class _Delete(Job):
         tx.sql.remove_tokens.run(self._account)
         tx.sql.remove_reports_of.run(row.address)
         tx.sql.remove_account.run(self._account)
+        tx.tell(account_changed(self._account))
         # A later account of this address must not show a UIDVALIDITY a client has seen.
-        floor = tx.sql.fact.one(LAST_DELETED_VALIDITY)
-        last = max(row.last_uid_validity, 0 if floor is None else floor[0])
-        tx.sql.remove_fact.run(LAST_DELETED_VALIDITY)
-        tx.sql.add_fact.run(LAST_DELETED_VALIDITY, last)
+        tx.sql.raise_fact.run(LAST_DELETED_VALIDITY, row.last_uid_validity)
         if self._until_s is not None:
             key = self._key_of(EmailAddress.parse(row.address))
-            tx.sql.remove_tombstone.run(key)
-            tx.sql.add_tombstone.run(key, row.secret, self._until_s)
+            tx.sql.save_tombstone.run(key, row.secret, self._until_s)
 
     def publish(self, index: StoreIndex) -> None:
         if self._existed:

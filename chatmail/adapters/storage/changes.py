@@ -9,7 +9,7 @@ from chatmail.adapters.storage.flags import decode_flags as decode
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.transaction import StoredMessage, Transaction
-from chatmail.adapters.storage.writer import Job
+from chatmail.adapters.storage.writer import Job, Touches
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import (
     CopyReceipt,
@@ -53,6 +53,11 @@ class FlagJob(Job):
         self._flags = flags
         self._unchanged_since = unchanged_since
         self._changed: list[MailboxEntry] = []
+
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches((self._mailbox,))
 
     def plan(self, tx: Transaction) -> None:
         """Change what differs under one new modseq."""
@@ -123,6 +128,11 @@ class ExpungeJob(Job):
         self._doomed: list[Uid] = []
         self._modseq = 0
 
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches((self._mailbox,))
+
     def plan(self, tx: Transaction) -> None:
         """Remove what is marked \\Deleted."""
         head = tx.need(self._mailbox)
@@ -189,6 +199,11 @@ class CopyJob(Job):
         self._arrived: list[MailboxEntry] = []
         self._gone: list[int] = []
         self._gone_at = 0
+
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches((self._source,), households=(self._account,))
 
     def plan(self, tx: Transaction) -> None:
         """Copy all or none; a move removes in the same transaction."""
@@ -277,6 +292,11 @@ class TrimJob(Job):
         self._before_s = older_than_s
         self._gone: list[tuple[MailboxId, list[int], int]] = []
         self.used_bytes = 0
+
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches(households=(self._account,))
 
     def plan(self, tx: Transaction) -> None:
         """Expunge until the target is met or nothing old enough is left."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
@@ -27,6 +27,7 @@ from chatmail.adapters.storage.errors import (
     UnsupportedDatabase,
 )
 from chatmail.adapters.storage.migrations.forward import migrate
+from chatmail.adapters.storage.sqlstates import fault_of
 
 FILE_NAME: Final = "chatmail.db"
 BUSY_TIMEOUT_S: Final = 5.0
@@ -68,7 +69,7 @@ class Prepared:
     (7 µs against 2 µs a row), so hot statements go past it.
     """
 
-    __slots__ = ("_connection", "_driver", "_sql")
+    __slots__ = ("_connection", "_many", "_sql")
 
     def __init__(
         self, connection: Connection, statement: Executable, names: Sequence[str] = ()
@@ -83,7 +84,12 @@ class Prepared:
             raise ValueError(f"parameters are {order}, not {list(names)}")
         self._sql = compiled.string
         self._connection = connection
-        self._driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        driver = connection.connection.driver_connection
+        self._many: Callable[[str, list[tuple[Any, ...]]], object] = (
+            driver.executemany
+            if isinstance(driver, sqlite3.Connection)
+            else connection.exec_driver_sql
+        )
 
     def run(self, *values: object) -> CursorResult[Any]:
         """Execute once."""
@@ -92,7 +98,7 @@ class Prepared:
     def run_many(self, rows: list[tuple[Any, ...]]) -> None:
         """Execute once per row; no row, no call."""
         if rows:
-            self._driver.executemany(self._sql, rows)
+            self._many(self._sql, rows)
 
     def all(self, *values: object) -> Sequence[Any]:
         """Return all rows of a query."""
@@ -101,6 +107,11 @@ class Prepared:
     def one(self, *values: object) -> Any | None:
         """Return the first row of a query."""
         return self._connection.exec_driver_sql(self._sql, values).fetchone()
+
+
+def is_shared(connection: Connection) -> bool:
+    """Say whether other processes may write to the database at the same time."""
+    return connection.dialect.name != "sqlite"
 
 
 class SqliteDatabase:
@@ -211,6 +222,8 @@ def translated() -> Iterator[None]:
 
 
 def _fault(error: BaseException | None) -> StorageFault:
+    if error is not None and hasattr(error, "sqlstate"):
+        return fault_of(error.sqlstate)
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         # Raised by the driver before SQLite saw it: a statement or a value of ours is wrong.

@@ -4,6 +4,8 @@ StorageFault
 ├── DiskFull      heals: the jobs at hand fail, the store lives on
 ├── JobRefused    the database refused one statement: that job fails, others go on
 ├── Busy          somebody else holds the database (an operator's shell): try later
+│   ├── Conflict     another process was faster: the same batch is tried again at once
+│   └── Unavailable  the connection to the database is lost; nothing was stored
 └── StoreFailed   a sync or I/O error: nothing is known any more, the process must end
 """
 
@@ -34,6 +36,14 @@ class JobRefused(StorageFault):
 
 class Busy(StorageFault):
     """The database is locked by another program."""
+
+
+class Conflict(Busy):
+    """Two processes wanted the same rows in another order; this one was rolled back."""
+
+
+class Unavailable(Busy):
+    """The database server cannot be reached; the connection will be made again."""
 
 
 class StoreFailed(StorageFault):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from chatmail.adapters.storage.flags import encode_flags, spell
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import REPORTS
 from chatmail.adapters.storage.queue import ReportBoard, report_row
 from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.spool import SegmentSpool
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.errors import LocalProtocolError
 from chatmail.domain.model.mailbox import (
     AppendReceipt,
@@ -27,98 +29,121 @@ ENTRY_OVERHEAD_BYTES: Final = 1024
 
 
 class DeliveryJob(Job):
-    """One message on its way into mailboxes."""
+    """Messages on their way into mailboxes, all of them in one transaction."""
 
-    __slots__ = ("_batch", "_board", "_landed", "_place", "receipts")
+    __slots__ = ("_batches", "_board", "_landed", "_places", "receipts")
 
-    def __init__(self, batch: IntakeBatch, board: ReportBoard) -> None:
-        self._batch = batch
+    def __init__(self, batches: Sequence[IntakeBatch], board: ReportBoard) -> None:
+        self._batches = batches
         self._board = board
-        self._place: Place | None = None
-        self._landed: list[tuple[MailboxId, MailboxEntry]] = []
-        self.receipts: tuple[AppendReceipt | None, ...] = ()
+        self._places: Sequence[Place] = ()
+        self._landed: list[list[tuple[MailboxId, MailboxEntry]]] = []
+        self.receipts: tuple[tuple[AppendReceipt | None, ...], ...] = ()
 
     @property
-    def body(self) -> Body | None:
-        """Return the message; a report alone has no content to store."""
-        return self._batch.body if self._batch.deliveries else None
+    def bodies(self) -> Sequence[Body]:
+        """Return the messages; a report alone has no content to store."""
+        return [batch.body for batch in self._batches if batch.deliveries]
 
     @property
     def octets(self) -> int:
         """Return what the chunks hold in memory."""
-        body = self._batch.body
-        return ENTRY_OVERHEAD_BYTES + (len(body.header) if body.spooled else body.size)
+        bodies = [batch.body for batch in self._batches]
+        held = sum(len(body.header) if body.spooled else body.size for body in bodies)
+        return ENTRY_OVERHEAD_BYTES * len(bodies) + held
 
-    def place(self, place: Place) -> None:
-        """Take note where the message is."""
-        self._place = place
+    @property
+    def touches(self) -> Touches:
+        """Return the mailboxes of all copies."""
+        return Touches(
+            tuple(delivery.mailbox for batch in self._batches for delivery in batch.deliveries)
+        )
+
+    def place(self, places: Sequence[Place]) -> None:
+        """Take note where the messages are."""
+        self._places = places
 
     def undone(self) -> None:
-        """Let the spool go: no row points there."""
-        if isinstance(self._batch.body.spooled, SegmentSpool):
-            self._batch.body.spooled.withdraw()
+        """Let the spools go: no row points there."""
+        for batch in self._batches:
+            if isinstance(batch.body.spooled, SegmentSpool):
+                batch.body.spooled.withdraw()
 
     def plan(self, tx: Transaction) -> None:
         """Assign UIDs; rows are gathered and written with those of the whole batch."""
-        batch = self._batch
         self._landed = []
-        receipts: list[AppendReceipt | None] = []
-        place = self._place
+        places = iter(self._places)
+        self.receipts = tuple(
+            self._deliver(tx, batch, next(places) if batch.deliveries else None)
+            for batch in self._batches
+        )
+
+    def _deliver(
+        self, tx: Transaction, batch: IntakeBatch, place: Place | None
+    ) -> tuple[AppendReceipt | None, ...]:
+        receipts: tuple[AppendReceipt | None, ...] = ()
+        landed: list[tuple[MailboxId, MailboxEntry]] = []
         # The entry ends even if its mailbox is gone; without the entry nothing is owed.
         is_owed = batch.settles is None or bool(tx.sql.remove_report.run(batch.settles).rowcount)
         if place is not None:
-            self._deliver(tx, place, receipts, is_owed=is_owed)
+            receipts = _copies(tx, batch, place, landed, is_owed=is_owed)
         for report in batch.reports:
             tx.sql.add_report.run(*report_row(tx.new_id(), report))
-        self.receipts = tuple(receipts)
-
-    def _deliver(
-        self,
-        tx: Transaction,
-        place: Place,
-        receipts: list[AppendReceipt | None],
-        *,
-        is_owed: bool,
-    ) -> None:
-        batch = self._batch
-        # Before the row is visible: whoever loads it meanwhile has to share this very object.
-        tx.index.places.add(place)
-        size = batch.body.size
-        header_size = len(batch.body.header)
-        bumped: set[MailboxId] = set()
-        for delivery in batch.deliveries:
-            head = tx.find(delivery.mailbox) if is_owed else None
-            if head is None:
-                receipts.append(None)
-                continue
-            if head.id not in bumped:
-                bumped.add(head.id)
-                head.highest_modseq += 1
-            flags, bits, keywords = delivery.flags, 0, ""
-            if flags:
-                flags, head.keywords = spell(flags, head.keywords, learn=True)
-                bits, keywords = encode_flags(flags)
-            modseq = head.highest_modseq
-            uid = Uid(tx.add_message(head, bits, keywords, place.blob, size))
-            entry = MailboxEntry(
-                uid, Modseq(modseq), flags, size, header_size, batch.internal_date_s, place
-            )
-            self._landed.append((head.id, entry))
-            receipts.append(AppendReceipt(head.id, UidValidity(head.uid_validity), uid))
-        tx.add_blob(place, size, header_size, batch.internal_date_s, len(self._landed))
+            tx.tell(REPORTS)
+        self._landed.append(landed)
+        return receipts
 
     def publish(self, index: StoreIndex) -> None:
         """Show the copies in the mailboxes that are in memory."""
-        spooled = self._batch.body.spooled
-        if isinstance(spooled, SegmentSpool):
-            if self._landed:
-                spooled.is_committed = True
-            else:
-                spooled.withdraw()
-        for mailbox, entry in self._landed:
-            index.arrive(mailbox, entry)
-        if self._batch.reports:
-            self._board.ring()
+        for batch, landed in zip(self._batches, self._landed, strict=True):
+            spooled = batch.body.spooled
+            if isinstance(spooled, SegmentSpool):
+                if landed:
+                    spooled.is_committed = True
+                else:
+                    spooled.withdraw()
+            for mailbox, entry in landed:
+                index.arrive(mailbox, entry)
+            if batch.reports:
+                self._board.ring()
+
+
+def _copies(
+    tx: Transaction,
+    batch: IntakeBatch,
+    place: Place,
+    landed: list[tuple[MailboxId, MailboxEntry]],
+    *,
+    is_owed: bool,
+) -> tuple[AppendReceipt | None, ...]:
+    """Add one row per copy; tells in `landed` what is to be published."""
+    # Before the row is visible: whoever loads it meanwhile has to share this very object.
+    tx.index.places.add(place)
+    receipts: list[AppendReceipt | None] = []
+    size = batch.body.size
+    header_size = len(batch.body.header)
+    bumped: set[MailboxId] = set()
+    for delivery in batch.deliveries:
+        head = tx.find(delivery.mailbox) if is_owed else None
+        if head is None:
+            receipts.append(None)
+            continue
+        if head.id not in bumped:
+            bumped.add(head.id)
+            head.highest_modseq += 1
+        flags, bits, keywords = delivery.flags, 0, ""
+        if flags:
+            flags, head.keywords = spell(flags, head.keywords, learn=True)
+            bits, keywords = encode_flags(flags)
+        modseq = head.highest_modseq
+        uid = Uid(tx.add_message(head, bits, keywords, place.blob, size))
+        entry = MailboxEntry(
+            uid, Modseq(modseq), flags, size, header_size, batch.internal_date_s, place
+        )
+        landed.append((head.id, entry))
+        receipts.append(AppendReceipt(head.id, UidValidity(head.uid_validity), uid))
+    tx.add_blob(place, size, header_size, batch.internal_date_s, len(landed))
+    return tuple(receipts)
 
 
 class SegmentIntake:
@@ -134,7 +159,14 @@ class SegmentIntake:
         Raises:  Overloaded: the write queue or the disk is full. TransientFailure: nothing was
             stored. LocalProtocolError: the spool is not sealed, or was committed before.
         """
-        spooled = batch.body.spooled
-        if isinstance(spooled, SegmentSpool) and (spooled.blob is None or spooled.is_committed):
-            raise LocalProtocolError("the spool is not sealed, or was committed")
-        return (await self._writer.do(DeliveryJob(batch, self._board))).receipts
+        return (await self.commit_all((batch,)))[0]
+
+    async def commit_all(
+        self, batches: Sequence[IntakeBatch]
+    ) -> tuple[tuple[AppendReceipt | None, ...], ...]:
+        """Store several messages in one transaction, in their order; raises as `commit` does."""
+        for batch in batches:
+            spooled = batch.body.spooled
+            if isinstance(spooled, SegmentSpool) and (spooled.blob is None or spooled.is_committed):
+                raise LocalProtocolError("the spool is not sealed, or was committed")
+        return (await self._writer.do(DeliveryJob(batches, self._board))).receipts

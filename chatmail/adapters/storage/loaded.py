@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from chatmail.adapters.storage.head import MailboxHead
@@ -71,6 +71,40 @@ class LoadedMailbox:
             if self.entries.pop(uid, None) is not None:
                 self._note(modseq, uid, was_expunged=True)
         self.uids = array("I", self.entries)
+
+    def catch_up(
+        self,
+        head: MailboxHead,
+        entries: Sequence[MailboxEntry],
+        expunged: Iterable[tuple[int, int]],
+        present: Container[int] | None,
+    ) -> None:
+        """Apply all that happened between the present head and a later one.
+
+        Args:  entries: new and changed ones, ascending UID. expunged: (modseq, UID).
+            present: all UIDs there are, when `expunged` may be incomplete.
+        """
+        since = self.head.highest_modseq
+        gone = [one for one in expunged if one[0] > since]
+        if present is not None:
+            missing = [uid for uid in self.entries if uid not in present]
+            gone = [(head.highest_modseq, uid) for uid in missing]
+        news = [(entry.modseq, entry.uid, False) for entry in entries if entry.modseq > since]
+        for entry in entries:
+            if entry.modseq <= since:
+                continue
+            if entry.uid not in self.entries:
+                self.uids.append(entry.uid)
+            self.entries[entry.uid] = entry
+            if entry.uid < self._lowest_unseen and SEEN not in entry.flags:
+                self._lowest_unseen = entry.uid
+        lost = [one for one in gone if self.entries.pop(one[1], None) is not None]
+        if lost:
+            self.uids = array("I", self.entries)
+        # Arrivals are noted too: which modseq they came with is not known any more.
+        for modseq, uid, was_expunged in sorted([*news, *((*one, True) for one in lost)]):
+            self._note(modseq, uid, was_expunged=was_expunged)
+        self.head = head
 
     def first_unseen(self) -> Uid | None:
         """Return the lowest unseen UID; a walk never goes over the same message twice."""

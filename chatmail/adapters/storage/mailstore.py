@@ -120,16 +120,13 @@ class SharedMailbox:
         return self._loaded.head
 
 
-class SegmentMailStore:
-    """`MailStore` of the segment store."""
+class SqlMailStore:
+    """`MailStore` over rows; where the octets are is up to those who inherit."""
 
-    def __init__(
-        self, writer: Writer, reader: Reader, index: StoreIndex, content: SegmentReader, log: Log
-    ) -> None:
+    def __init__(self, writer: Writer, reader: Reader, index: StoreIndex, log: Log) -> None:
         self._writer = writer
         self._reader = reader
         self._index = index
-        self._content = content
         self._log = log
 
     async def open(self, account: AccountId, name: str) -> SharedMailbox | None:
@@ -182,33 +179,8 @@ class SegmentMailStore:
     async def read_many(
         self, wanted: Sequence[tuple[MailboxEntry, int, int]]
     ) -> builtins.list[bytes]:
-        """`read` for several parts; no checkpoint when all of it is in memory."""
-        parts = [Wanted(*one) for one in wanted]
-        try:
-            found = [self._content.read_now(part) for part in parts]
-            cold = [place for place, octets in enumerate(found) if octets is None]
-            if cold:
-                raw = await self._read_cold([parts[place] for place in cold])
-                for place, octets in zip(cold, raw, strict=True):
-                    found[place] = self._content.checked(octets, parts[place])
-        except Damaged as damage:
-            self._log.warning("content_damaged", reason=Public(str(damage)))
-            raise TransientFailure("the message is damaged") from damage
-        except OSError as error:
-            self._log.warning("content_unreadable", errno=error.errno)
-            raise TransientFailure("the message cannot be read") from error
-        return [octets or b"" for octets in found]
-
-    async def _read_cold(self, parts: Sequence[Wanted]) -> builtins.list[bytes]:
-        held = []
-        try:
-            for part in parts:
-                self._content.hold(part)
-                held.append(part)
-            return await self._reader.run(lambda: [self._content.read_held(part) for part in parts])
-        finally:
-            for part in held:
-                self._content.release(part)
+        """`read` for several parts."""
+        raise NotImplementedError
 
     async def set_flags(
         self,
@@ -306,3 +278,44 @@ class SegmentMailStore:
         if record is None:
             record = (await self._writer.do(LookUpAccount(account))).record
         return record
+
+
+class SegmentMailStore(SqlMailStore):
+    """`MailStore` of the segment store."""
+
+    def __init__(
+        self, writer: Writer, reader: Reader, index: StoreIndex, content: SegmentReader, log: Log
+    ) -> None:
+        super().__init__(writer, reader, index, log)
+        self._content = content
+
+    async def read_many(
+        self, wanted: Sequence[tuple[MailboxEntry, int, int]]
+    ) -> builtins.list[bytes]:
+        """`read` for several parts; no checkpoint when all of it is in memory."""
+        parts = [Wanted(*one) for one in wanted]
+        try:
+            found = [self._content.read_now(part) for part in parts]
+            cold = [place for place, octets in enumerate(found) if octets is None]
+            if cold:
+                raw = await self._read_cold([parts[place] for place in cold])
+                for place, octets in zip(cold, raw, strict=True):
+                    found[place] = self._content.checked(octets, parts[place])
+        except Damaged as damage:
+            self._log.warning("content_damaged", reason=Public(str(damage)))
+            raise TransientFailure("the message is damaged") from damage
+        except OSError as error:
+            self._log.warning("content_unreadable", errno=error.errno)
+            raise TransientFailure("the message cannot be read") from error
+        return [octets or b"" for octets in found]
+
+    async def _read_cold(self, parts: Sequence[Wanted]) -> builtins.list[bytes]:
+        held = []
+        try:
+            for part in parts:
+                self._content.hold(part)
+                held.append(part)
+            return await self._reader.run(lambda: [self._content.read_held(part) for part in parts])
+        finally:
+            for part in held:
+                self._content.release(part)

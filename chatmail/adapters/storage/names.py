@@ -7,8 +7,9 @@ from typing import Final
 from chatmail.adapters.storage.changes import copy_messages
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import names_changed
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job
+from chatmail.adapters.storage.writer import Job, Touches
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import MailboxId, MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
@@ -55,6 +56,11 @@ class CreateJob(Job):
         self._special_use = special_use
         self._now_s = now_s
 
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches(households=(self._account,))
+
     def plan(self, tx: Transaction) -> None:
         """Add the mailbox unless the name is taken or there are too many."""
         heads = tx.heads_of(self._account)
@@ -67,6 +73,7 @@ class CreateJob(Job):
         else:
             head = add_mailbox(tx, self._account, self._name, self._special_use, self._now_s)
             self.outcome = head.info()
+            tx.tell(names_changed(self._account))
 
 
 class DeleteJob(Job):
@@ -79,6 +86,11 @@ class DeleteJob(Job):
         self._name = name
         self.outcome: MailboxProblem | None = None
 
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches(households=(self._account,))
+
     def plan(self, tx: Transaction) -> None:
         """Remove the mailbox and its messages; children stay."""
         self.outcome = None
@@ -90,6 +102,7 @@ class DeleteJob(Job):
             self.outcome = MailboxProblem.NONEXISTENT
         else:
             tx.drop_mailbox(head)
+            tx.tell(names_changed(self._account))
 
 
 class RenameJob(Job):
@@ -104,6 +117,11 @@ class RenameJob(Job):
         self._now_s = now_s
         self._gone: tuple[MailboxId, list[int], int] | None = None
         self.outcome: MailboxProblem | None = None
+
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches(households=(self._account,))
 
     def plan(self, tx: Transaction) -> None:
         """Rename with children; INBOX keeps its name and gives its messages away."""
@@ -132,6 +150,7 @@ class RenameJob(Job):
         for name in sorted(renamed, key=len, reverse=True):
             heads[name].name = renamed[name]
             tx.sql.rename_mailbox.run(renamed[name], heads[name].id)
+        tx.tell(names_changed(self._account))
         return None
 
     def _empty_inbox(
@@ -140,6 +159,7 @@ class RenameJob(Job):
         if len(heads) >= MAX_MAILBOXES:
             return MailboxProblem.LIMIT
         target = add_mailbox(tx, self._account, self._new, None, self._now_s)
+        tx.tell(names_changed(self._account))
         found = tx.messages(inbox.id)
         if found:
             copy_messages(tx, found, target)
@@ -165,6 +185,11 @@ class SubscribeJob(Job):
         self._subscribed = subscribed
         self.exists = False
 
+    @property
+    def touches(self) -> Touches:
+        """Return what it changes."""
+        return Touches(households=(self._account,))
+
     def plan(self, tx: Transaction) -> None:
         """Set the mark."""
         head = tx.heads_of(self._account).get(self._name)
@@ -172,3 +197,4 @@ class SubscribeJob(Job):
         if head is not None and head.is_subscribed != self._subscribed:
             head.is_subscribed = self._subscribed
             tx.sql.subscribe.run(int(self._subscribed), head.id)
+            tx.tell(names_changed(self._account))

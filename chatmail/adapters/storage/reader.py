@@ -6,12 +6,13 @@ One thread, one read at a time: more threads only fight over the interpreter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
 
 import trio
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from chatmail.adapters.storage.database import Prepared, SqliteDatabase, translated
+from chatmail.adapters.storage.database import Prepared, translated
 from chatmail.adapters.storage.errors import StorageFault
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
@@ -25,35 +26,51 @@ from chatmail.domain.model.mailbox import MailboxId
 T = TypeVar("T")
 
 
-class Reader:
-    """The reader connection and its thread."""
+class ReadDatabase(Protocol):
+    """What a reader needs: one consistent view at a time."""
 
-    def __init__(self, database: SqliteDatabase, index: StoreIndex) -> None:
-        self._database = database
-        self._index = index
-        self._limiter = trio.CapacityLimiter(1)
-        connection = database.reader
+    @property
+    def reader(self) -> Connection: ...
+
+    def snapshot(self) -> AbstractContextManager[Connection]: ...
+
+
+class _Queries:
+    """The reader's statements, compiled for one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         mailbox: BindParameter[int] = bindparam("p_mailbox")
-        self._head = Prepared(
+        self.head = Prepared(
             connection, select(*HEAD_COLUMNS).where(mailboxes.c.id == mailbox), ["p_mailbox"]
         )
-        self._messages = Prepared(
+        self.messages = Prepared(
             connection,
             select_messages().where(messages.c.mailbox == mailbox).order_by(messages.c.uid),
             ["p_mailbox"],
         )
-        self._floor = Prepared(
+        self.floor = Prepared(
             connection,
             select(mailboxes.c.expunged_floor).where(mailboxes.c.id == mailbox),
             ["p_mailbox"],
         )
-        self._expunged = Prepared(
+        self.expunged = Prepared(
             connection,
             select(expunged.c.uid)
             .where(expunged.c.mailbox == mailbox)
             .where(expunged.c.modseq > bindparam("p_modseq")),
             ["p_mailbox", "p_modseq"],
         )
+
+
+class Reader:
+    """The reader connection and its thread."""
+
+    def __init__(self, database: ReadDatabase, index: StoreIndex) -> None:
+        self._database = database
+        self._index = index
+        self._limiter = trio.CapacityLimiter(1)
+        self._queries = _Queries(database.reader)
 
     async def mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
         """Read a whole mailbox as of one commit; None: there is none.
@@ -90,16 +107,23 @@ class Reader:
             return function(connection)
 
     def _read_mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
-        with translated(), self._database.snapshot():
-            row = self._head.one(mailbox)
-            rows: Sequence[Sequence[object]] = [] if row is None else self._messages.all(mailbox)
+        with translated(), self._database.snapshot() as connection:
+            queries = self._on(connection)
+            row = queries.head.one(mailbox)
+            rows: Sequence[Sequence[object]] = [] if row is None else queries.messages.all(mailbox)
         if row is None:
             return None
         entries = [StoredMessage(one).entry(self._index) for one in rows]
         return LoadedMailbox(MailboxHead.of_row(row), entries)
 
     def _read_expunged(self, mailbox: MailboxId, modseq: int) -> tuple[int, list[int]]:
-        with translated(), self._database.snapshot():
-            floor = self._floor.one(mailbox)
-            rows = self._expunged.all(mailbox, modseq)
+        with translated(), self._database.snapshot() as connection:
+            queries = self._on(connection)
+            floor = queries.floor.one(mailbox)
+            rows = queries.expunged.all(mailbox, modseq)
         return (0 if floor is None else floor[0]), [row[0] for row in rows]
+
+    def _on(self, connection: Connection) -> _Queries:
+        if self._queries.connection is not connection:  # the old one was lost
+            self._queries = _Queries(connection)
+        return self._queries

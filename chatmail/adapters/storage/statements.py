@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from chatmail.adapters.storage.database import Prepared
+from chatmail.adapters.storage.database import Prepared, is_shared
 from chatmail.adapters.storage.schema import (
     accounts,
     barred,
@@ -64,11 +64,38 @@ RECOUNT: Final = text(
 )
 
 
-DUE_REPORTS: Final = text(
-    """SELECT id, sender, failed, header, arrived_s, due_s, leased_until_s, attempts
+DUE_REPORTS: Final = """SELECT id, sender, failed, header, arrived_s, due_s,
+        leased_until_s, attempts
     FROM reports WHERE (due_s <= :now OR due_s > :far)
         AND (leased_until_s <= :free OR leased_until_s > :far_too)
     ORDER BY due_s, id LIMIT :limit"""
+
+SKIP_LOCKED: Final = " FOR UPDATE SKIP LOCKED"  # two processes claim different ones
+
+# Written so that of two processes doing the same neither fails.
+ADD_ACCOUNT: Final = text(
+    """INSERT INTO accounts (id, address, secret, inbox, is_blocked, accepts_cleartext,
+        created_s, first_login_day, last_login_day, last_uid_validity)
+    VALUES (:p_id, :p_address, :p_secret, :p_inbox, :p_is_blocked, :p_accepts_cleartext,
+        :p_created_s, :p_first_login_day, :p_last_login_day, :p_last_uid_validity)
+    ON CONFLICT DO NOTHING"""
+)
+
+BAR: Final = text(
+    """INSERT INTO barred (address, reason, day_s) VALUES (:p_address, :p_reason, :p_day_s)
+    ON CONFLICT (address) DO UPDATE SET reason = excluded.reason, day_s = excluded.day_s"""
+)
+
+SAVE_TOMBSTONE: Final = text(
+    """INSERT INTO tombstones (key, secret, expires_s)
+    VALUES (:p_key, :p_secret, :p_expires)
+    ON CONFLICT (key) DO UPDATE SET secret = excluded.secret, expires_s = excluded.expires_s"""
+)
+
+RAISE_FACT: Final = text(
+    """INSERT INTO store_facts (name, value) VALUES (:p_name, :p_value)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value
+    WHERE excluded.value > store_facts.value"""
 )
 
 
@@ -225,7 +252,10 @@ class Statements:
             ["p_address"],
         )
         self.account = Prepared(connection, select(accounts).where(mine), ["p_id"])
-        self.add_account = Prepared(connection, insert(accounts), [c.name for c in accounts.c])
+        # The row count tells whether it was added: another process may have been faster.
+        self.add_account = Prepared(
+            connection, ADD_ACCOUNT, [f"p_{column.name}" for column in accounts.c]
+        )
         self.remove_account = Prepared(connection, delete(accounts).where(mine), ["p_id"])
         self.save_secret = Prepared(
             connection,
@@ -249,7 +279,7 @@ class Statements:
             update(accounts).where(mine).values(last_uid_validity=_param("p_validity")),
             ["p_validity", "p_id"],
         )
-        self.bar = Prepared(connection, insert(barred), ["address", "reason", "day_s"])
+        self.bar = Prepared(connection, BAR, ["p_address", "p_reason", "p_day_s"])
         address = _param("p_address")
         self.unbar = Prepared(
             connection, delete(barred).where(barred.c.address == address), ["p_address"]
@@ -263,8 +293,8 @@ class Statements:
             select(tombstones.c.secret, tombstones.c.expires_s).where(tombstones.c.key == key),
             ["p_key"],
         )
-        self.add_tombstone = Prepared(
-            connection, insert(tombstones), ["key", "secret", "expires_s"]
+        self.save_tombstone = Prepared(
+            connection, SAVE_TOMBSTONE, ["p_key", "p_secret", "p_expires"]
         )
         self.remove_tombstone = Prepared(
             connection, delete(tombstones).where(tombstones.c.key == key), ["p_key"]
@@ -275,10 +305,7 @@ class Statements:
         self.fact = Prepared(
             connection, select(store_facts.c.value).where(store_facts.c.name == name), ["p_name"]
         )
-        self.remove_fact = Prepared(
-            connection, delete(store_facts).where(store_facts.c.name == name), ["p_name"]
-        )
-        self.add_fact = Prepared(connection, insert(store_facts), ["name", "value"])
+        self.raise_fact = Prepared(connection, RAISE_FACT, ["p_name", "p_value"])
 
         account = _param("p_account")
         position = _param("p_position")
@@ -328,8 +355,9 @@ class Statements:
             .values(due_s=_param("p_due"), leased_until_s=_param("p_until")),
             ["p_due", "p_until", "p_id"],
         )
+        claims = DUE_REPORTS + SKIP_LOCKED if is_shared(connection) else DUE_REPORTS
         self.due_reports = Prepared(
-            connection, DUE_REPORTS, ["now", "far", "free", "far_too", "limit"]
+            connection, text(claims), ["now", "far", "free", "far_too", "limit"]
         )
         self.next_due = Prepared(
             connection,

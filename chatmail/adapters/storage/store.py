@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import trio
 
 from chatmail.adapters.storage import recovery
 from chatmail.adapters.storage.accounts import SqlAccountStore, TombstoneKeys
+from chatmail.adapters.storage.committer import Committer
 from chatmail.adapters.storage.database import FILE_NAME, SqliteDatabase, translated
 from chatmail.adapters.storage.errors import (
     CannotOpen,
@@ -28,7 +31,7 @@ from chatmail.adapters.storage.errors import (
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
-from chatmail.adapters.storage.mailstore import SegmentMailStore
+from chatmail.adapters.storage.mailstore import SegmentMailStore, SqlMailStore
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.segment_reader import SegmentReader
@@ -39,14 +42,18 @@ from chatmail.adapters.storage.upkeep import Upkeep
 from chatmail.adapters.storage.writer import (
     MAX_QUEUED_BYTES,
     MAX_QUEUED_JOBS,
-    Committer,
     Log,
     Writer,
 )
+
+if TYPE_CHECKING:
+    from chatmail.adapters.storage.postgresql.index import SharedIndex
+from chatmail.domain.model.account import AccountId
 from chatmail.domain.ports.hints import MailboxHints
 from chatmail.domain.ports.system import Clock
 
 SQLITE_URL: Final = "sqlite"
+POSTGRESQL_URLS: Final = ("postgresql://", "postgres://")
 
 
 @attrs.frozen(kw_only=True)
@@ -57,8 +64,29 @@ class StoreOptions:
     max_queued_jobs: int = MAX_QUEUED_JOBS
     max_queued_bytes: int = MAX_QUEUED_BYTES
     new_index: Callable[[], StoreIndex] = StoreIndex
+    new_shared_index: Callable[[], SharedIndex] | None = None
     new_database: Callable[[Path], SqliteDatabase] = SqliteDatabase
     files: Files = attrs.field(factory=Files)
+
+
+class Tends(Protocol):
+    """The periodic work of a store."""
+
+    async def sweep(self) -> int: ...
+
+    async def recount(self) -> int: ...
+
+
+@attrs.frozen(kw_only=True)
+class Ears:
+    """What the application wants to hear of other processes on the same database. Sync.
+
+    `account_changed`: its secret may be another one. `account_closed`: it was blocked or removed.
+    """
+
+    account_changed: Callable[[AccountId], None]
+    account_closed: Callable[[AccountId], None]
+    settings_changed: Callable[[], None]
 
 
 class Store:
@@ -67,24 +95,23 @@ class Store:
     def __init__(
         self,
         writer: Writer,
-        reader: Reader,
         index: StoreIndex,
-        content: SegmentReader,
+        accounts: SqlAccountStore,
+        mail: SqlMailStore,
         blobs: SegmentBlobStore,
-        upkeep: Upkeep,
-        keys: TombstoneKeys,
+        upkeep: Tends,
+        cache: TokenCache,
         log: Log,
     ) -> None:
-        board = ReportBoard()
-        cache = TokenCache()
         self._writer = writer
         self._upkeep = upkeep
+        self.board = ReportBoard()
         self.index = index
-        self.accounts = SqlAccountStore(writer, index, keys, cache)
-        self.intake = SegmentIntake(writer, board)
+        self.accounts = accounts
+        self.intake = SegmentIntake(writer, self.board)
         self.blobs = blobs
-        self.mail = SegmentMailStore(writer, reader, index, content, log)
-        self.queue = SqlOutboundQueue(writer, board, log)
+        self.mail = mail
+        self.queue = SqlOutboundQueue(writer, self.board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -98,6 +125,9 @@ class Store:
     def failed(self) -> StoreFailed | None:
         """Return why the store failed, if it did."""
         return self._writer.failure
+
+    def listen(self, ears: Ears) -> None:
+        """Tell the application from now on what others change; nobody else writes SQLite."""
 
     async def sweep(self) -> int:
         """Erase what is dead and forget what is over; returns how many records were erased."""
@@ -119,19 +149,36 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Take the state directory, recover, and give the store; leaving closes it.
 
-    Args:  url: `sqlite` (the file lives in the state directory).
+    Args:  url: `sqlite` (the file lives in the state directory), or `postgresql://…`.
     Raises:  StateDirectoryInUse; UnsupportedDatabase; CannotOpen: with the reason.
     """
-    if url != SQLITE_URL:
-        raise UnsupportedDatabase("this version stores in SQLite only")
+    options = options or StoreOptions()
     with ExitStack() as closing:
+        if url == SQLITE_URL:
+            open_it = partial(_open, state_dir, hints, clock, log, options, closing)
+            what = str(state_dir)
+        else:
+            open_it = partial(_postgresql(url), state_dir, url, hints, clock, log, options, closing)
+            what = "database.url"
         try:
-            store = await trio.to_thread.run_sync(
-                _open, state_dir, hints, clock, log, options or StoreOptions(), closing
-            )
+            store = await trio.to_thread.run_sync(open_it)
         except (OSError, StorageFault) as error:
-            raise CannotOpen(f"{state_dir}: cannot be used: {_reason(error)}") from error
+            raise CannotOpen(f"{what}: cannot be used: {_reason(error)}") from error
         yield store
+
+
+def _postgresql(url: str) -> Callable[..., Store]:
+    """Return what opens a database of this address; its driver is an extra."""
+    if not url.startswith(POSTGRESQL_URLS):
+        raise UnsupportedDatabase("database.url is neither sqlite nor postgresql://…")
+    try:
+        module = import_module("chatmail.adapters.storage.postgresql.store")
+    except ImportError as error:
+        raise UnsupportedDatabase(
+            "PostgreSQL needs its driver: pip install 'chatmail[postgresql]'"
+        ) from error
+    opener: Callable[..., Store] = module.open_shared
+    return opener
 
 
 def _reason(error: OSError | StorageFault) -> str:
@@ -190,4 +237,7 @@ def _open(
     upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, known)
     blobs = SegmentBlobStore(spool, files, new_id)
     keys = TombstoneKeys(recovery.server_key(state_dir))
-    return Store(writer, reader, index, content, blobs, upkeep, keys, log)
+    cache = TokenCache()
+    accounts = SqlAccountStore(writer, index, keys, cache)
+    mail_store = SegmentMailStore(writer, reader, index, content, log)
+    return Store(writer, index, accounts, mail_store, blobs, upkeep, cache, log)

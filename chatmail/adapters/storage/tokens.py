@@ -6,8 +6,9 @@ from collections import OrderedDict
 from typing import Final
 
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import tokens_changed
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import AccountId
 
 MAX_TOKENS: Final = 30
@@ -50,6 +51,10 @@ class TokenCache:
         """Drop an account."""
         self._known.pop(account, None)
 
+    def clear(self) -> None:
+        """Drop everything."""
+        self._known.clear()
+
 
 class _TokenJob(Job):
     __slots__ = ("_account", "_cache", "tokens")
@@ -58,6 +63,10 @@ class _TokenJob(Job):
         self._account = account
         self._cache = cache
         self.tokens: list[StoredToken] = []
+
+    @property
+    def touches(self) -> Touches:
+        return Touches(accounts=(self._account,))
 
     def plan(self, tx: Transaction) -> None:
         self.tokens = [
@@ -101,6 +110,7 @@ class _Add(_TokenJob):
             tx.sql.remove_token.run(self._account, oldest[0])
             kept.remove(oldest)
         self.tokens = sorted(kept)
+        tx.tell(tokens_changed(self._account))
 
 
 class _Remove(_TokenJob):
@@ -116,6 +126,7 @@ class _Remove(_TokenJob):
             if token == self._token:
                 tx.sql.remove_token.run(self._account, position)
         self.tokens = [one for one in self.tokens if one[1] != self._token]
+        tx.tell(tokens_changed(self._account))
 
 
 class SqlDeviceTokens:

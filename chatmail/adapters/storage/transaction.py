@@ -95,6 +95,9 @@ class Transaction:
         self._messages: list[tuple[Any, ...]] = []
         self._refs: dict[int, int] = {}
 
+    def tell(self, notice: str) -> None:
+        """Tell other processes on the same database, with the commit; see `notices`."""
+
     # Heads
 
     def find(self, mailbox: MailboxId) -> MailboxHead | None:

@@ -13,12 +13,12 @@ a failed sync or an I/O error nothing is known any more: the store fails, and so
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Protocol, TypeVar
 
+import attrs
 import trio
 
-from chatmail.adapters.storage.database import SqliteDatabase, translated
 from chatmail.adapters.storage.errors import (
     Busy,
     DiskFull,
@@ -26,16 +26,14 @@ from chatmail.adapters.storage.errors import (
     StoreFailed,
 )
 from chatmail.adapters.storage.index import StoreIndex
-from chatmail.adapters.storage.segments import Place, SegmentLog
-from chatmail.adapters.storage.spool import SegmentSpool
-from chatmail.adapters.storage.statements import Statements
+from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.system.redaction import Public
+from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import ChatmailError, Overloaded, TransientFailure
-from chatmail.domain.model.mailbox import MailboxHint, Modseq
+from chatmail.domain.model.mailbox import MailboxHint, MailboxId, Modseq
 from chatmail.domain.model.message import Body
 from chatmail.domain.ports.hints import MailboxHints
-from chatmail.domain.ports.system import Clock
 
 MAX_QUEUED_JOBS: Final = 4096
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
@@ -57,6 +55,23 @@ class Log(Protocol):
     def warning(self, event: str, **fields: object) -> None: ...
 
 
+@attrs.frozen
+class Touches:
+    """Rows a job will want to itself, as far as it knows beforehand.
+
+    A database that others write too locks them all at once and in one order, so that two
+    processes do not wait for each other. `accounts`: the account's own row; `households`: that
+    row and all mailboxes of the account.
+    """
+
+    mailboxes: tuple[MailboxId, ...] = ()
+    accounts: tuple[AccountId, ...] = ()
+    households: tuple[AccountId, ...] = ()
+
+
+NOTHING: Final = Touches()
+
+
 class Job:
     """One caller's change (or look): all of it happens, or nothing.
 
@@ -73,17 +88,22 @@ class Job:
     task: trio.lowlevel.Task | None  # the caller, until it was told
 
     @property
-    def body(self) -> Body | None:
-        """Return the message to be written down first."""
-        return None
+    def bodies(self) -> Sequence[Body]:
+        """Return the messages to be written down first."""
+        return ()
+
+    @property
+    def touches(self) -> Touches:
+        """Return which rows the job will change; what is missing here is locked when it is met."""
+        return NOTHING
 
     @property
     def octets(self) -> int:
         """Return how much memory the job holds while it waits."""
         return 0
 
-    def place(self, place: Place) -> None:
-        """Take note where the message is."""
+    def place(self, places: Sequence[Place]) -> None:
+        """Take note where the messages are, in the order of `bodies`."""
 
     def undone(self) -> None:
         """Take note that the batch failed and that nothing of it was stored."""
@@ -109,27 +129,10 @@ J = TypeVar("J", bound=Job)
 R = TypeVar("R")
 
 
-class Committer:
+class Commits(Protocol):
     """The half of the writer that blocks; runs in one thread at a time."""
 
-    def __init__(
-        self,
-        database: SqliteDatabase,
-        log: SegmentLog,
-        index: StoreIndex,
-        new_id: Callable[[], int],
-        clock: Clock,
-        known_segments: Iterable[int] = (),
-    ) -> None:
-        """Args:  known_segments: those that the database has on its list."""
-        self._database = database
-        self._segments = log
-        self._index = index
-        self._new_id = new_id
-        self._clock = clock
-        self._known_segments = set(known_segments)
-        self._sql = Statements(database.writer)
-        self.rows_since_checkpoint = 0
+    rows_since_checkpoint: int
 
     def commit(self, jobs: Sequence[Job]) -> Transaction:
         """Make a batch durable.
@@ -137,73 +140,9 @@ class Committer:
         Returns:  the transaction, whose drafts are to be published.
         Raises:  StorageFault: nothing of the batch was stored (StoreFailed: nobody knows).
         """
-        has_appended = False
-        used: set[int] = set()
-        try:
-            has_appended = self._write_contents(jobs, used)
-            tx = Transaction(self._sql, self._index, self._new_id, int(self._clock.now_s()))
-            with translated():
-                self._plan(jobs, tx, used - self._known_segments)
-        except StoreFailed:
-            raise
-        except StorageFault:
-            with translated():
-                self._database.rollback()
-            if has_appended:
-                self._segments.undo()
-            for job in jobs:
-                job.undone()
-            raise
-        self._known_segments |= used
-        return tx
 
     def checkpoint(self, truncate: bool = False) -> None:
-        """Copy the database's log into its file; `truncate` also empties the log."""
-        with translated():
-            self._database.checkpoint(truncate=truncate)
-        self.rows_since_checkpoint = 0
-
-    def _write_contents(self, jobs: Sequence[Job], used: set[int]) -> bool:
-        """Write every message down; adds the segments to `used`. True: the log has grown."""
-        small: list[tuple[int, Body]] = []
-        owners = []
-        for job in jobs:
-            body = job.body
-            if body is None:
-                continue
-            if isinstance(body.spooled, SegmentSpool):
-                place = body.spooled.place_in(self._segments)
-                used.add(place.segment)
-                job.place(place)
-            else:
-                small.append((self._new_id(), body))
-                owners.append(job)
-        if small:
-            for job, place in zip(owners, self._segments.append(small), strict=True):
-                used.add(place.segment)
-                job.place(place)
-        return bool(small)
-
-    def _plan(self, jobs: Sequence[Job], tx: Transaction, new_segments: set[int]) -> None:
-        has_changes = any(map(_is_change, jobs))
-        if has_changes:
-            self._database.begin()
-        else:
-            self._database.begin_reading()
-        self._sql.add_segment.run_many([(number,) for number in new_segments])
-        for job in jobs:
-            _plan_one(job, tx)
-        if has_changes:
-            self.rows_since_checkpoint += tx.finish()
-        self._database.commit()
-
-
-def _plan_one(job: Job, tx: Transaction) -> None:
-    job.error = None
-    try:
-        job.plan(tx)
-    except ChatmailError as error:
-        job.error = error
+        """Fold the database's log into its file, if it has one."""
 
 
 class Writer:
@@ -211,7 +150,7 @@ class Writer:
 
     def __init__(
         self,
-        committer: Committer,
+        committer: Commits,
         index: StoreIndex,
         hints: MailboxHints,
         log: Log,
@@ -322,7 +261,7 @@ class Writer:
             jobs.append(job)
         self._queued_octets -= octets
         # Looks come first: they see, and publish, the state before this batch.
-        jobs.sort(key=_is_change)
+        jobs.sort(key=is_change)
         return jobs
 
     async def _process(self, jobs: list[Job]) -> None:
@@ -335,9 +274,8 @@ class Writer:
             self._log.warning("store_failed", reason=Public(str(failure)), cause=failure.__cause__)
             self._fail(jobs, "the store has failed")
             raise
-        except Busy:
-            self._log.warning("database_busy", jobs=len(jobs))
-            self._fail(jobs, "the database is busy")
+        except Busy as fault:
+            self._hold_off(jobs, fault)
         except StorageFault as fault:
             if len(jobs) > 1:
                 # One of them is to blame: the others must not suffer.
@@ -352,7 +290,14 @@ class Writer:
             else:
                 self._fail(jobs, "the job was refused")
         else:
-            self._publish(jobs, tx)
+            await self._show(jobs, tx)
+
+    def _hold_off(self, jobs: list[Job], fault: Busy) -> None:
+        self._log.warning("database_busy", jobs=len(jobs))
+        self._fail(jobs, "the database is busy")
+
+    async def _show(self, jobs: list[Job], tx: Transaction) -> None:
+        self._publish(jobs, tx)
 
     def _publish(self, jobs: list[Job], tx: Transaction) -> None:
         """Show a durable batch to everybody, in one step of the loop."""
@@ -369,7 +314,7 @@ class Writer:
             if draft.has_changed:
                 self._hints.publish(MailboxHint(draft.id, Modseq(draft.highest_modseq)))
         for job in jobs:
-            _wake(job)
+            wake(job)
 
     def _fail(
         self, jobs: list[Job], reason: str, kind: type[TransientFailure] = TransientFailure
@@ -377,7 +322,7 @@ class Writer:
         for job in jobs:
             if job.task is not None:
                 job.error = kind(reason)
-                _wake(job)
+                wake(job)
 
     async def _checkpoint(self, *, truncate: bool = False) -> None:
         try:
@@ -399,11 +344,22 @@ class Writer:
         return result
 
 
-def _is_change(job: Job) -> bool:
+def is_change(job: Job) -> bool:
+    """Say whether a job needs a transaction that writes."""
     return not job.is_read
 
 
-def _wake(job: Job) -> None:
+def plan_one(job: Job, tx: Transaction) -> None:
+    """Plan a job; a refusal of its own stays with it."""
+    job.error = None
+    try:
+        job.plan(tx)
+    except ChatmailError as error:
+        job.error = error
+
+
+def wake(job: Job) -> None:
+    """Tell the caller, once."""
     task, job.task = job.task, None
     if task is not None:
         trio.lowlevel.reschedule(task)

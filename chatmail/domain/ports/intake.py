@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -49,6 +50,16 @@ class Intake(Protocol):
         Raises:  Overloaded: the write queue is full. TransientFailure: nothing was stored.
         Cancellation:  shielded from the moment it is queued until it is done.
         Cost:  one share of a group commit; one thread hop per batch.
+        """
+
+    async def commit_all(
+        self, batches: Sequence[IntakeBatch]
+    ) -> tuple[tuple[AppendReceipt | None, ...], ...]:
+        """Store several messages in one transaction: all of them, or nothing of any.
+
+        Returns:  what `commit` returns for each, in their order; UIDs ascend in that order.
+        Raises:  as `commit`.
+        Source:  RFC 3502.
         """
 
 

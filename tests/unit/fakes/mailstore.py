@@ -564,6 +564,13 @@ class MemoryIntake:
         self._state.check()
         return self.commit_now(batch)
 
+    async def commit_all(
+        self, batches: Sequence[IntakeBatch]
+    ) -> tuple[tuple[AppendReceipt | None, ...], ...]:
+        await trio.lowlevel.checkpoint()
+        self._state.check()
+        return tuple(self.commit_now(batch) for batch in batches)
+
     def commit_now(self, batch: IntakeBatch) -> tuple[AppendReceipt | None, ...]:
         """Do what `commit` does, without a checkpoint."""
         body = batch.body

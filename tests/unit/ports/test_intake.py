@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
+import pytest
 import trio
 
+from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Body
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from tests.unit.ports.world import HEADER, NOW_S, Stores, make_report
@@ -146,3 +149,43 @@ async def test_a_report_claimed_for_a_deleted_account_never_reaches_its_successo
         settles=entry.id,
     )
     assert await stores.intake.commit(batch) == (None,)
+
+
+async def test_several_messages_land_in_their_order_in_one_commit(stores: Stores) -> None:
+    ann, bob = await stores.account("ann"), await stores.account("bob")
+    async with stores.blobs.spool() as spool:
+        await spool.write(b"large")
+        large = await spool.seal(HEADER)
+        bodies = [Body(HEADER, (b"one",), 3), large, Body(HEADER, (b"three",), 5)]
+        receipts = await stores.intake.commit_all(
+            [
+                IntakeBatch(
+                    body=body,
+                    internal_date_s=NOW_S,
+                    deliveries=(Delivery(ann.inbox), Delivery(bob.inbox)),
+                )
+                for body in bodies
+            ]
+        )
+    assert [[one.uid for one in row] for row in receipts] == [[1, 1], [2, 2], [3, 3]]
+    for account in (ann, bob):
+        opened = await stores.mail.open(account.id, "INBOX")
+        found = [opened.entry(uid) for uid in (1, 2, 3)]
+        contents = [await stores.mail.read(one, one.header_size, 99) for one in found]
+        assert contents == [b"one", b"large", b"three"]
+
+
+async def test_of_several_messages_none_lands_when_one_cannot_be_stored(stores: Stores) -> None:
+    ann = await stores.account()
+    if stores.store is None:
+        pytest.skip("nothing in memory can refuse a value")
+    good = IntakeBatch(
+        body=Body(HEADER, (b"one",), 3), internal_date_s=NOW_S, deliveries=(Delivery(ann.inbox),)
+    )
+    bad = attrs.evolve(good, internal_date_s=2**70)
+    with pytest.raises(TransientFailure):
+        await stores.intake.commit_all([good, bad])
+    assert (await stores.mail.info(ann.id, "INBOX")).messages == 0
+    ((receipt,),) = await stores.intake.commit_all([good])
+    assert receipt.uid == 1
+    assert await stores.intake.commit_all([]) == ()

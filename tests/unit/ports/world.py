@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
 from chatmail.adapters.storage.store import Store, StoreOptions, open_store
@@ -21,6 +22,7 @@ from chatmail.domain.ports.accounts import AccountStore
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
 from chatmail.domain.ports.queue import OutboundQueue
+from tests import postgres
 from tests.unit.fakes.accounts import MemoryAccountStore, MemoryOutboundQueue
 from tests.unit.fakes.mailstore import (
     MemoryBlobStore,
@@ -167,4 +169,29 @@ def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog)
     )
 
 
-IMPLEMENTATIONS = {"memory": memory_stores, "sqlite": sqlite_stores}
+@asynccontextmanager
+async def postgresql_stores(
+    state_dir: Path,
+    options: StoreOptions | None = None,
+    log: ListLog | None = None,
+    url: str | None = None,
+) -> AsyncIterator[Stores]:
+    """Open a store on a database of the tests' own server; a fresh one without `url`."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    url = url or postgres.shared().fresh_database()
+    hints, clock, log = MemoryHints(), StillClock(), log or ListLog()
+    async with (
+        open_store(state_dir, url, hints, clock, log, options) as store,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(store.run)
+        yield stores_of(store, hints, clock, log)
+        nursery.cancel_scope.cancel()
+
+
+IMPLEMENTATIONS = {
+    "memory": memory_stores,
+    "sqlite": sqlite_stores,
+    "postgresql": postgresql_stores,
+}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
 from chatmail.adapters.storage.errors import UnsupportedDatabase
-from chatmail.adapters.storage.migrations import v0001, v0002
+from chatmail.adapters.storage.migrations import v0001, v0002, v0005
 
-STEPS: Final = (v0001, v0002)
+STEPS: Final = (v0001, v0002, v0005)
 
 
 def migrate(connection: Connection, dialect_words: Mapping[str, str]) -> int:
@@ -29,10 +30,15 @@ def migrate(connection: Connection, dialect_words: Mapping[str, str]) -> int:
         raise UnsupportedDatabase("the database was written by a newer version")
     missing = [step for step in STEPS if found < step.VERSION]
     for step in missing:
-        for statement in step.STATEMENTS:
+        for statement in _statements_of(step, connection.dialect.name):
             connection.exec_driver_sql(statement.format_map(dialect_words))
         connection.execute(
             text("INSERT INTO schema_version (version) VALUES (:version)"),
             {"version": step.VERSION},
         )
     return len(missing)
+
+
+def _statements_of(step: ModuleType, dialect: str) -> Sequence[str]:
+    """Return the statements of a step: those for all databases, then those for this one."""
+    return (*step.STATEMENTS, *getattr(step, f"{dialect.upper()}_STATEMENTS", ()))

@@ -15,6 +15,7 @@ from chatmail.adapters.storage.errors import (
     StoreFailed,
     UnsupportedDatabase,
 )
+from chatmail.adapters.storage.migrations.forward import STEPS
 from chatmail.adapters.storage.schema import metadata
 from chatmail.adapters.storage.store import open_store
 from chatmail.domain.model.errors import TransientFailure
@@ -202,7 +203,7 @@ def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
         database = SqliteDatabase(tmp_path / "db")
         database.open()
         versions = database.writer.exec_driver_sql("SELECT version FROM schema_version").scalars()
-        assert list(versions) == [1, 2]
+        assert list(versions) == [step.VERSION for step in STEPS]
         database.close()
 
 
