@@ -24,7 +24,7 @@ from chatmail.adapters.net.tls import TlsKeeper, TlsPolicy, TlsPurpose
 from chatmail.adapters.smtp.replies import reply_to
 from chatmail.adapters.smtp.server import serve_connection as serve_smtp
 from chatmail.adapters.smtp.services import SmtpServices
-from chatmail.adapters.storage.store import Store, open_store
+from chatmail.adapters.storage.store import Ears, Store, open_store
 from chatmail.adapters.system.budgets import BucketTable
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.hints import HintBoard
@@ -270,6 +270,13 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
     async with open_store(boot.state_dir, boot.database.url, hints, clock, log) as store:
         keeper = open_keeper(boot, clock)
         parts = _Parts.of(boot, log, clock, settings, hints, store)
+        store.listen(
+            Ears(
+                account_changed=parts.hasher.forget,
+                account_closed=parts.sessions.close_all,
+                settings_changed=_nothing,
+            )
+        )
         site = Site(boot, settings, keeper, clock)
         http = parts.http(site)
         authenticate = parts.authenticate()
@@ -287,6 +294,10 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
             listeners=_listeners(boot, settings, smtp, imap, http),
             reports=parts.reports(),
         )
+
+
+def _nothing() -> None:
+    """Settings are those of the file; every process has its own."""
 
 
 def _diagnose(failed: FailedRecipient) -> str:

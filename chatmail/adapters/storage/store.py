@@ -186,7 +186,7 @@ def _reason(error: OSError | StorageFault) -> str:
     if isinstance(error, OSError):
         return error.strerror or "unknown error"
     said = getattr(error.__cause__, "orig", error.__cause__) or error
-    return str(said).splitlines()[0]
+    return " ".join(str(said).split())[:300]
 
 
 def _open(

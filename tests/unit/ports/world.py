@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import psycopg
 import pytest
 import trio
 
+from chatmail.adapters.storage.schema import metadata
 from chatmail.adapters.storage.store import Store, StoreOptions, open_store
 from chatmail.domain.model.account import Account, NewAccount
 from chatmail.domain.model.address import EmailAddress
@@ -179,15 +182,36 @@ async def postgresql_stores(
     """Open a store on a database of the tests' own server; a fresh one without `url`."""
     if reason := postgres.missing():
         pytest.skip(reason)
-    url = url or postgres.shared().fresh_database()
     hints, clock, log = MemoryHints(), StillClock(), log or ListLog()
-    async with (
-        open_store(state_dir, url, hints, clock, log, options) as store,
-        trio.open_nursery() as nursery,
-    ):
-        await nursery.start(store.run)
-        yield stores_of(store, hints, clock, log)
-        nursery.cancel_scope.cancel()
+    with contextlib.ExitStack() as closing:
+        url = url or closing.enter_context(empty_database())
+        async with (
+            open_store(state_dir, url, hints, clock, log, options) as store,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(store.run)
+            yield stores_of(store, hints, clock, log)
+            nursery.cancel_scope.cancel()
+
+
+_used_databases: list[str] = []
+
+
+@contextlib.contextmanager
+def empty_database() -> Iterator[str]:
+    """Give the URL of a database without rows; made once and emptied, because that is faster."""
+    url = _used_databases.pop() if _used_databases else postgres.shared().fresh_database()
+    yield url
+    tables = [
+        table.name
+        for table in metadata.sorted_tables
+        if table.name not in ("schema_version", "store_facts")
+    ]
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table in (*tables, "contents", "writers", "server_keys"):
+            connection.execute(f"DELETE FROM {table}".encode())
+        connection.execute(b"DELETE FROM store_facts WHERE name = 'last_deleted_uid_validity'")
+    _used_databases.append(url)
 
 
 IMPLEMENTATIONS = {

@@ -82,7 +82,11 @@ def connect(url: str) -> psycopg.Connection[Any]:
 
     Raises:  psycopg.Error; UnsupportedDatabase: the server is too old, or stores no UTF-8.
     """
-    given = conninfo_to_dict(url)
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # The driver's text repeats the address, and with it the password.
+        raise UnsupportedDatabase("database.url: not a valid address") from None
     wanted = {name: value for name, value in _DEFAULTS.items() if name not in given}
     connection = psycopg.connect(url, autocommit=True, **cast(Any, wanted))
     try:

@@ -35,6 +35,7 @@ from chatmail.domain.model.mailbox import MailboxId
 POLL_S: Final = 30.0
 RETRY_S: Final = 1.0
 LOOK_BATCH: Final = 500
+PART: Final = "listener"
 
 
 class Listener:
@@ -70,9 +71,9 @@ class Listener:
         task_status.started()
         while True:
             try:
-                connection = await self._in_thread(self._open)
+                connection = await self._in_thread(self._open, can_be_left=False)
             except StorageFault:
-                self._availability.lost()
+                self._availability.lost(PART)
                 await trio.sleep(self._outage.failed())
                 continue
             # Whoever found the server away may try at once.
@@ -80,7 +81,7 @@ class Listener:
             try:
                 await self._follow(connection)
             except StorageFault:
-                self._availability.lost()
+                self._availability.lost(PART)
             finally:
                 self.is_listening = False
                 connection.close()
@@ -97,9 +98,9 @@ class Listener:
 
     async def _follow(self, connection: psycopg.Connection[Any]) -> None:
         """Follow notices until the connection is lost. Raises:  StorageFault."""
-        self.is_listening = True
         await self._until_done(self.look_at_everything)
-        self._availability.found()
+        self._availability.found(PART)
+        self.is_listening = True
         while True:
             has_news = False
             with trio.move_on_after(POLL_S):
@@ -174,9 +175,15 @@ class Listener:
         for some in _batches(sorted(mailboxes)):
             await self._writer.do(LookAtMailboxes(some))
 
-    async def _in_thread(self, function: Callable[..., Any], *args: object) -> Any:
+    async def _in_thread(
+        self, function: Callable[..., Any], *args: object, can_be_left: bool = True
+    ) -> Any:
         return await trio.to_thread.run_sync(
-            function, *args, limiter=self._limiter, thread_name="chatmail listener"
+            function,
+            *args,
+            limiter=self._limiter,
+            thread_name="chatmail listener",
+            abandon_on_cancel=can_be_left,  # a silent server must not hold up a stop
         )
 
 

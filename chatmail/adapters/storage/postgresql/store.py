@@ -10,7 +10,11 @@ from typing import Final
 import trio
 
 from chatmail.adapters.storage import recovery
-from chatmail.adapters.storage.accounts import SqlAccountStore, TombstoneKeys
+from chatmail.adapters.storage.accounts import (
+    LookUpAddresses,
+    SqlAccountStore,
+    TombstoneKeys,
+)
 from chatmail.adapters.storage.database import translated
 from chatmail.adapters.storage.errors import StoreFailed
 from chatmail.adapters.storage.postgresql.committer import SharedCommitter
@@ -27,6 +31,8 @@ from chatmail.adapters.storage.spool import SegmentBlobStore
 from chatmail.adapters.storage.store import Ears, Store, StoreOptions
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.writer import Log
+from chatmail.domain.model.account import Account
+from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.ports.hints import MailboxHints
 from chatmail.domain.ports.system import Clock
 
@@ -51,6 +57,11 @@ class SharedAccountStore(SqlAccountStore):
     ) -> None:
         super().__init__(writer, index, keys, tokens)
         self._reader = reader
+
+    async def get(self, address: EmailAddress) -> Account | None:
+        """Return the account as it is now: logins ask, and what another process did must count."""
+        (record,) = (await self._writer.do(LookUpAddresses((address,)))).records or (None,)
+        return None if record is None else record.account()
 
     async def count(self) -> int:
         """Return the number of accounts; one read."""

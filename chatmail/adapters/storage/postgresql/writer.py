@@ -25,24 +25,32 @@ GONE_MODSEQ: Final = 1 << 62
 """In the hint about a mailbox that is gone: later than anything a session has seen."""
 
 
+PART: Final = "writer"
+
+
 class Availability:
-    """Whether the server answers; told once per change."""
+    """Whether the server answers all parts of the store; told once per change."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.is_down = False
+        self._cut_off: set[str] = set()
 
-    def lost(self) -> None:
-        """Note that the server does not answer."""
-        if not self.is_down:
-            self.is_down = True
+    @property
+    def is_down(self) -> bool:
+        """Say whether somebody is cut off."""
+        return bool(self._cut_off)
+
+    def lost(self, part: str) -> None:
+        """Note that the server does not answer this part."""
+        if not self._cut_off:
             self._log.warning("database_lost")
+        self._cut_off.add(part)
 
-    def found(self) -> None:
+    def found(self, part: str) -> None:
         """Note that it does."""
-        if self.is_down:
-            self.is_down = False
+        if self._cut_off == {part}:
             self._log.info("database_back")
+        self._cut_off.discard(part)
 
 
 class SharedWriter(Writer):
@@ -68,14 +76,14 @@ class SharedWriter(Writer):
 
     def _hold_off(self, jobs: list[Job], fault: Busy) -> None:
         if isinstance(fault, Unavailable):
-            self._availability.lost()
+            self._availability.lost(PART)
             self._fail(jobs, "the database is away")
         else:
             super()._hold_off(jobs, fault)
 
     async def _show(self, jobs: list[Job], tx: Transaction) -> None:
         """Publish what was looked up, catch up with others, publish what was changed."""
-        self._availability.found()
+        self._availability.found(PART)
         looks = [job for job in jobs if job.is_read]
         for job in looks:
             if job.error is None:
