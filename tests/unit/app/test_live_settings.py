@@ -62,6 +62,12 @@ def test_every_rule_names_a_key_of_the_file() -> None:
     assert {rule.config_key for rule in RULES if rule.config_key} <= set(FIELDS)
 
 
+def type_name(key: str) -> str:
+    """Name the type of a key; reading a configuration turns its text into the type."""
+    declared = FIELDS[key].type
+    return str(getattr(declared, "__name__", declared))
+
+
 SCALARS = {
     "bool": Kind.BOOLEAN,
     "int": Kind.INTEGER,
@@ -76,16 +82,16 @@ SCALARS = {
     "name",
     [
         name
-        for name, field in FIELDS.items()
+        for name in FIELDS
         if name.partition(".")[0] in ("registration", "limits", "retention", "gate")
-        and str(field.type) in SCALARS
+        and type_name(name) in SCALARS
     ],
 )
 def test_every_scalar_of_four_sections_can_be_changed_live(name: str) -> None:
     """Spec admin 3: `__SECTION_KEY__`, except where the table has a key for it already."""
     rule = find_rule(name)
     assert rule is not None
-    assert rule.kind is SCALARS[str(FIELDS[name].type)] or rule.kind is Kind.OCTETS
+    assert rule.kind is SCALARS[type_name(name)] or rule.kind is Kind.OCTETS
     if rule.config_key == name and not rule.key.startswith(f"__{name.partition('.')[0].upper()}_"):
         assert rule.name in {
             "jit_registration_enabled",
