@@ -200,7 +200,10 @@ class Session:
                     await trio.lowlevel.checkpoint()
                 return event
             deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
-            self.machine.receive_data(await self.receive(deadline))
+            octets = await self.receive(deadline)
+            # Live settings: what was waited for is judged by the limit of this moment.
+            self.machine.max_append_bytes = self.services.settings().limits.max_message_bytes
+            self.machine.receive_data(octets)
 
     def _deadline(self) -> float:
         if self.account_or_none is not None:

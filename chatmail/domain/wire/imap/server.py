@@ -95,10 +95,11 @@ class ServerMachine:
 
     Total: whatever the peer sends, cut anywhere, comes out as events; the cuts change nothing but
     where a streamed literal is split. Memory: what was handed to `receive_data`, one command.
+    `max_append_bytes` may change at any time; an APPEND that has begun keeps what it was told.
     """
 
     tls_active: bool
-    _max_append_bytes: int
+    max_append_bytes: int
     state: State = attrs.field(default=State.NOT_AUTHENTICATED, init=False)
     is_compressed: bool = attrs.field(default=False, init=False)
     enabled: frozenset[str] = attrs.field(default=frozenset(), init=False)
@@ -310,7 +311,7 @@ class ServerMachine:
 
     def _offer(self, literal: LiteralHeader, event: Event) -> Event:
         """Let the shell decide about the literal of a message, unless its size decides."""
-        if literal.size > self._max_append_bytes:
+        if literal.size > self.max_append_bytes:
             return self._reject(b"NO [TOOBIG] message file too big", literal)
         self._forget_command()
         self._literal = literal
@@ -377,7 +378,7 @@ class ServerMachine:
         # The client does not send a synchronising literal once it reads a tagged reply.
         if literal is None or literal.is_synchronising:
             return True
-        if literal.size > self._max_append_bytes + SWALLOW_MARGIN_BYTES:
+        if literal.size > self.max_append_bytes + SWALLOW_MARGIN_BYTES:
             self._close()
             return False
         self._reader.begin_skip(literal.size)
@@ -399,7 +400,7 @@ class ServerMachine:
         return Rejected(octets + b"* BYE Command line too long\r\n", close=True)
 
     def _skip_step(self) -> Event | None:
-        skipped = self._reader.skip(self._max_append_bytes + SWALLOW_MARGIN_BYTES)
+        skipped = self._reader.skip(self.max_append_bytes + SWALLOW_MARGIN_BYTES)
         if skipped is Skip.NEED_DATA:
             return NEED_DATA
         if skipped is Skip.HOPELESS:

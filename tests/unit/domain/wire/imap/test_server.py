@@ -599,3 +599,15 @@ def test_the_session_of_delta_chat():
 def test_device_tokens_in_the_forms_of_trap_t36(octets, value):
     (event,) = read(octets)
     assert event.command == SetMetadata("INBOX", (("/private/devicetoken", value),))
+
+
+def test_a_changed_append_limit_holds_for_the_next_append() -> None:
+    made = ServerMachine(tls_active=True, max_append_bytes=10)
+    made.authenticated()
+    made.receive_data(b"a APPEND INBOX {20}\r\n")
+    refused = made.next_event()
+    assert isinstance(refused, Rejected)
+    assert b"TOOBIG" in refused.octets
+    made.max_append_bytes = 20
+    made.receive_data(b"b APPEND INBOX {20}\r\n")
+    assert isinstance(made.next_event(), CommandReceived)
