@@ -44,6 +44,18 @@ def decode_text(octets: bytes, charset: bytes) -> str:
     return octets.decode(codec_of(charset) or _FALLBACK, "replace")
 
 
-def text_decoder(charset: bytes) -> codecs.IncrementalDecoder:
-    """Return a decoder for text that comes in pieces, cut anywhere; of UTF-8 when in doubt."""
-    return codecs.getincrementaldecoder(codec_of(charset) or _FALLBACK)("replace")
+class CharsetDecoder:
+    """Text that comes in pieces, cut anywhere; read as UTF-8 when the charset is not known."""
+
+    def __init__(self, charset: bytes) -> None:
+        codec = codec_of(charset) or _FALLBACK
+        self._decoder = codecs.getincrementaldecoder(codec)("replace")
+
+    def decode(self, octets: bytes, *, final: bool = False) -> str:
+        """Return the text that the next octets complete."""
+        try:
+            return self._decoder.decode(octets, final)
+        except UnicodeError:
+            # The decoders of ISO 2022 give up at too many escapes, whatever they were told.
+            self._decoder.reset()
+            return "\ufffd"

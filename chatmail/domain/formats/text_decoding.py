@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from chatmail.domain.formats.charsets import text_decoder
+from chatmail.domain.formats.charsets import CharsetDecoder
 
 MAX_LINE: Final = 4096
 
@@ -31,7 +31,7 @@ class TextDecoder:
     def __init__(self, encoding: bytes, charset: bytes) -> None:
         """Args:  encoding: a Content-Transfer-Encoding in lower case; unknown ones are none."""
         self._transfer = _TRANSFERS.get(encoding, _Identity)()
-        self._charset = text_decoder(charset)
+        self._charset = CharsetDecoder(charset)
 
     def feed(self, octets: bytes) -> str:
         """Return the text that the next octets complete."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmail.domain.formats.charsets import codec_of, decode_text, text_decoder
+from chatmail.domain.formats.charsets import CharsetDecoder, codec_of, decode_text
 
 CHARSETS = [b"utf-8", b"iso-8859-1", b"windows-1251", b"koi8-r", b"gb18030", b"shift_jis"]
 CHARSETS += [b"euc-jp", b"iso-2022-jp", b"big5", b"euc-kr", b"utf-16", b"utf-7", b"us-ascii"]
@@ -55,9 +55,16 @@ def test_what_is_no_charset_never_reaches_the_registry(charset: bytes) -> None:
 
 @given(st.binary(max_size=40), st.sampled_from(CHARSETS), st.integers(1, 5))
 def test_any_octets_are_text_however_cut(octets: bytes, charset: bytes, step: int) -> None:
-    decoder = text_decoder(charset)
+    decoder = CharsetDecoder(charset)
     text = "".join(decoder.decode(octets[at : at + step]) for at in range(0, len(octets), step))
     text += decoder.decode(b"", final=True)
     assert isinstance(decode_text(octets, charset), str)
     if "\ufffd" not in text:
         assert text == decode_text(octets, charset)
+
+
+def test_a_decoder_that_gives_up_goes_on() -> None:
+    decoder = CharsetDecoder(b"iso-2022-kr")
+    text = "".join(decoder.decode(bytes((octet,))) for octet in b"\x1b({\x0f\x1b{+}~" + b"\nend\n")
+    assert text.endswith("end\n")
+    assert "\ufffd" in text
