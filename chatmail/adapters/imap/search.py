@@ -42,6 +42,7 @@ from chatmail.domain.wire.imap.sequence import exceeds, format_set
 CHUNK_OCTETS: Final = 64 * 1024
 STEP_OCTETS: Final = 16 * 1024
 """What is decoded and looked through between two turns of others."""
+SCAN_OCTETS: Final = 8 * 1024
 WHOLE_OCTETS: Final = 128 * 1024
 """A message up to here is read once; of a longer one the parts are found first."""
 BATCH_OCTETS: Final = 96 * 1024
@@ -241,8 +242,9 @@ class _Looking:
                 chunk = whole[start : start + CHUNK_OCTETS]
             else:
                 chunk = await self._store.read(entry, start, CHUNK_OCTETS)
-            scanner.feed(chunk)
-            await self.pace.tick()
+            for at in range(0, len(chunk), SCAN_OCTETS):
+                scanner.feed(chunk[at : at + SCAN_OCTETS])
+                await self.pace.tick()
         return sections(scanner.finish())
 
 
