@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from chatmail.adapters.imap.pace import Pace
 from chatmail.adapters.imap.replies import BAD_NUMBER
 from chatmail.adapters.imap.resync import tell_vanished
 from chatmail.adapters.imap.session import Farewell, Session
@@ -23,6 +24,7 @@ from chatmail.domain.ports.mailstore import FlagOperation
 from chatmail.domain.wire.imap.commands import BodySection, Fetch
 from chatmail.domain.wire.imap.fetch import (
     CLOSE_LINE,
+    STRUCTURES,
     FetchPlan,
     cut_range,
     is_selection,
@@ -33,12 +35,14 @@ from chatmail.domain.wire.imap.fetch import (
     select_header,
 )
 from chatmail.domain.wire.imap.responses import bad, ok
-from chatmail.domain.wire.imap.structure import body_structure, header_envelope
+from chatmail.domain.wire.imap.structure import header_envelope, structure_pieces
 
 BATCH_OCTETS: Final = 96 * 1024
 BATCH_MESSAGES: Final = 128
 PIECE_OCTETS: Final = 128 * 1024
 SCAN_OCTETS: Final = 64 * 1024
+STEP_OCTETS: Final = 8 * 1024
+"""Octets whose structure is looked at in one go: a hostile message costs 4 ms for them."""
 TURN: Final = 1000
 
 Wanted = tuple[MailboxEntry, int, int]
@@ -64,12 +68,13 @@ async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
 class _Run:
     """One FETCH being answered."""
 
-    __slots__ = ("_batch", "_batch_octets", "_plan", "_session", "_store", "_writes_seen")
+    __slots__ = ("_batch", "_batch_octets", "_pace", "_plan", "_session", "_store", "_writes_seen")
 
     def __init__(self, session: Session, plan: FetchPlan) -> None:
         self._session = session
         self._plan = plan
         self._store = session.services.store
+        self._pace = Pace(session)
         self._writes_seen = plan.sets_seen and not session.selected.is_read_only
         self._batch: Batch = []
         self._batch_octets = 0
@@ -118,12 +123,15 @@ class _Run:
         batch, self._batch, self._batch_octets = self._batch, [], 0
         if not batch:
             return
+        await self._pace.tick()
         batch, contents = await self._read_batch(batch)
         changed = await self._mark_seen([entry for entry, _ in batch])
         at = 0
         for entry, reads in batch:
             await self._line(entry, contents[at : at + len(reads)], changed.get(entry.uid))
             at += len(reads)
+            if self._plan.needs_envelope:  # the one item that takes its time
+                await self._pace.tick()
 
     async def _read_batch(self, batch: Batch) -> tuple[Batch, list[bytes]]:
         while True:
@@ -225,10 +233,17 @@ class _Run:
         if self._plan.needs_envelope:
             header = await self._store.read(entry, 0, entry.header_size)
             computed["ENVELOPE"] = header_envelope(header)
-        if tree is not None:
-            computed["BODY"] = body_structure(tree, extended=False)
-            computed["BODYSTRUCTURE"] = body_structure(tree, extended=True)
+        for name in STRUCTURES.intersection(self._plan.attributes):
+            if tree is not None:
+                computed[name] = await self._structure(tree, extended=name == "BODYSTRUCTURE")
         return computed
+
+    async def _structure(self, tree: Part, *, extended: bool) -> bytes:
+        pieces = []
+        for piece in structure_pieces(tree, extended=extended):
+            pieces.append(piece)
+            await self._pace.tick()
+        return b"".join(pieces)
 
     async def _first_piece(self, entry: MailboxEntry, tree: Part | None) -> bytes:
         """Read the start of the first section, so that trouble shows before the line begins."""
@@ -283,8 +298,10 @@ class _Run:
             return session.tree[1]
         scanner = StructureScanner()
         for offset in range(0, entry.size, SCAN_OCTETS):
-            scanner.feed(await self._store.read(entry, offset, SCAN_OCTETS))
-            await trio.lowlevel.checkpoint()
+            chunk = await self._store.read(entry, offset, SCAN_OCTETS)
+            for start in range(0, len(chunk), STEP_OCTETS):
+                scanner.feed(chunk[start : start + STEP_OCTETS])
+                await self._pace.tick()
         tree = scanner.finish()
         session.tree = (entry.blob, tree)
         return tree

@@ -95,6 +95,7 @@ class Session:
         "_out_octets",
         "account_or_none",
         "failures",
+        "flushed_s",
         "has_condstore",
         "has_qresync",
         "is_in_literal",
@@ -128,6 +129,7 @@ class Session:
         self.selection: Selection | None = None
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
+        self.flushed_s = self.started_s
         self._out: list[bytes] = []
         self._out_octets = 0
         self._events = 0
@@ -159,6 +161,7 @@ class Session:
         """Write what is queued, in one write."""
         if self._out:
             await self.stream.send_all(self.take_output())
+            self.flushed_s = trio.current_time()
 
     async def flush_if_large(self) -> None:
         """Write and give way to others once 64 KiB are queued."""
