@@ -255,6 +255,7 @@ class BodySection:
 
     `fields` are the names as sent (echoed so). `label` is what the reply calls the item, without
     the partial: `BODY[HEADER.FIELDS (FROM TO)]`, `BODY[1.2.MIME]`, `RFC822.TEXT`.
+    `is_binary`: BINARY, whose transfer encoding is undone; `is_size`: of that only the size.
     """
 
     label: bytes
@@ -263,6 +264,8 @@ class BodySection:
     fields: tuple[bytes, ...] = ()
     peek: bool = False
     partial: tuple[int, int] | None = None
+    is_binary: bool = False
+    is_size: bool = False
 
 
 @attrs.frozen

@@ -75,6 +75,7 @@ from chatmail.domain.wire.imap.states import State as State  # the shell needs m
 SWALLOW_MARGIN_BYTES: Final = 64 * 1024
 CONTINUE: Final = b"+ OK\r\n"
 
+_OPEN_UTF8: Final = b" UTF8 (~"
 _NO_HEAD: Final = Head(NO_TAG, b"", 0)
 _BYE_ERRORS: Final = b"* BYE Too many errors\r\n"
 _BYE_TOO_BIG: Final = b"* BYE [TOOBIG] Literal is too large\r\n"
@@ -113,6 +114,7 @@ class ServerMachine:
     _literals: tuple[bytes, ...] = attrs.field(default=(), init=False)
     _literal: LiteralHeader = attrs.field(default=LiteralHeader(0, False, 0), init=False)
     _remaining: int = attrs.field(default=0, init=False)
+    _closes_utf8: bool = attrs.field(default=False, init=False)
 
     # --- input and events --------------------------------------------------------------------
 
@@ -299,6 +301,7 @@ class ServerMachine:
     # --- APPEND ------------------------------------------------------------------------------
 
     def _begin_append(self, text: bytes, literal: LiteralHeader) -> Event:
+        text = self._open_utf8(text)
         lexer = Lexer(text, self._head.args_at, self._literals, self.enabled)
         try:
             command = parse_append(lexer, literal.size, literal.is_synchronising)
@@ -322,7 +325,17 @@ class ServerMachine:
         self._remaining -= len(octets)
         return AppendChunk(octets) if octets else NEED_DATA
 
+    def _open_utf8(self, text: bytes) -> bytes:
+        """Cut off what announces a literal8 with UTF-8 headers (RFC 6855 §4), if it is there."""
+        self._closes_utf8 = "UTF8=ACCEPT" in self.enabled and text.upper().endswith(_OPEN_UTF8)
+        return text[: 1 - len(_OPEN_UTF8)] if self._closes_utf8 else text
+
     def _append_tail_line(self, line: bytes) -> Event:
+        if self._closes_utf8 and line.startswith(b")"):
+            self._closes_utf8 = False
+            line = line[1:]
+        if self._closes_utf8:
+            return self._reject(b"BAD Expected )", literal_header(line))
         if line.strip(b" "):
             return self._reject(b"BAD Unexpected octets after the message", literal_header(line))
         self._mode = _Mode.COMMAND
