@@ -13,7 +13,7 @@ import attrs
 from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
 from chatmail.adapters.imap.resync import missed_by, tell_missed
 from chatmail.adapters.imap.session import Selection, Session
-from chatmail.domain.model.mailbox import MailboxInfo
+from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
 from chatmail.domain.usecases.change_mailbox import has_room_for_keywords
 from chatmail.domain.wire.imap.commands import (
@@ -27,7 +27,7 @@ from chatmail.domain.wire.imap.commands import (
     Status,
     Subscribe,
 )
-from chatmail.domain.wire.imap.mailbox_name import DELIMITER, INBOX, matches
+from chatmail.domain.wire.imap.mailbox_name import matches
 from chatmail.domain.wire.imap.responses import (
     bad,
     listed,

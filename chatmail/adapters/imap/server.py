@@ -156,7 +156,10 @@ async def _converse(session: Session) -> None:
     while True:
         match await session.next_event():
             case CommandReceived(tag, command):
-                session.send(await _execute(session, tag, command))
+                reply = await _execute(session, tag, command)
+                session.send(reply)
+                if reply.startswith(b" BAD ", len(tag)):
+                    session.count_bad()
             case ContinuationWanted(octets):
                 session.send(octets)
                 await session.flush()
@@ -170,6 +173,7 @@ async def _converse(session: Session) -> None:
 
 async def _execute(session: Session, tag: bytes, command: commands.Command) -> bytes:
     kind = type(command)
+    reply = b""
     try:
         reply = await HANDLERS[kind](session, tag, command)
         selection = session.selection
@@ -180,7 +184,9 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
                 session.send(held_back(selection.view.modseq))
         return reply
     except MailboxGone:
-        raise Farewell(BYE_MAILBOX_DELETED) from None
+        # A command that was not about the mailbox keeps its reply: what was done was done.
+        done = b"" if kind in _NEVER_NO else reply
+        raise Farewell(done + BYE_MAILBOX_DELETED) from None
     except TransientFailure:
         session.services.log.warning("imap_command_failed", command=Public(kind.__name__))
         if kind in _NEVER_NO:

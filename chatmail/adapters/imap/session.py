@@ -255,6 +255,12 @@ class Session:
         await trio.sleep(seconds)
         self.is_waiting = False
 
+    def count_bad(self) -> None:
+        """Count a BAD that a handler said. Raises Farewell when there were too many."""
+        last = self.machine.answered_bad()
+        if last:
+            raise Farewell(last)
+
     # --- wake-ups, called from the event loop --------------------------------------------------
 
     def wake(self) -> None:

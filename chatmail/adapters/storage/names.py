@@ -10,11 +10,9 @@ from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job
 from chatmail.domain.model.account import AccountId
-from chatmail.domain.model.mailbox import MailboxId, MailboxInfo
+from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxId, MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
 
-INBOX: Final = "INBOX"
-DELIMITER: Final = "/"
 MAX_MAILBOXES: Final = 100
 
 

@@ -106,6 +106,7 @@ class ServerMachine:
     _limits: Limits = attrs.field(default=BEFORE_LOGIN, init=False)
     _is_dry: bool = attrs.field(default=True, init=False)
     _bad_count: int = attrs.field(default=0, init=False)
+    _bads_before: int = attrs.field(default=0, init=False)  # the command being executed
     _long_lines: int = attrs.field(default=0, init=False)
     _tag: bytes = attrs.field(default=NO_TAG, init=False)
     _head: Head = attrs.field(default=_NO_HEAD, init=False)
@@ -195,6 +196,17 @@ class ServerMachine:
     def compressed(self) -> None:
         """COMPRESS is active. Tags may start again: they are never compared (trap T13)."""
         self.is_compressed = True
+
+    def answered_bad(self) -> bytes:
+        """Count a BAD that the shell said to the last command as one of ours (spec mail 4.1).
+
+        Returns:  b"", or the last words: there were too many and the connection ends.
+        """
+        self._bad_count = self._bads_before + 1
+        if self._bad_count < self._limits.bad_commands:
+            return b""
+        self._close()
+        return _BYE_ERRORS
 
     def begin_idle(self, tag: bytes) -> None:
         """Expect DONE: the next event is IdleDone, or Rejected and IDLE is over as well."""
@@ -287,6 +299,7 @@ class ServerMachine:
             return self._reject(b"BAD " + problem.text)
         except CommandRefused as refused:
             return self._reject(refused.response)
+        self._bads_before = self._bad_count
         self._forget_command()
         if type(command) is Logout:
             self._close()
