@@ -71,6 +71,11 @@ async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
     return ok(tag, "Fetch completed")
 
 
+async def fetch_entries(session: Session, plan: FetchPlan, uids: Sequence[Uid]) -> None:
+    """Queue FETCH lines of messages in the view."""
+    await _Run(session, plan).all(uids, None)
+
+
 class _Run:
     """One FETCH being answered."""
 

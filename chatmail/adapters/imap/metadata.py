@@ -56,6 +56,9 @@ async def set_metadata(session: Session, tag: bytes, command: SetMetadata) -> by
     if isinstance(outcome, MetadataRefusal):
         return METADATA_REFUSALS[outcome].to(tag)
     session.token = outcome
+    if session.notifier is not None:
+        await session.notifier.own_metadata()
+    session.announce()
     return ok(tag, "Setmetadata completed")
 
 

@@ -43,6 +43,7 @@ from chatmail.adapters.imap.metadata import (
     set_metadata,
     set_quota,
 )
+from chatmail.adapters.imap.notify import notify
 from chatmail.adapters.imap.replies import BYE_MAILBOX_DELETED, BYE_UNAVAILABLE, UNAVAILABLE
 from chatmail.adapters.imap.search import run_search
 from chatmail.adapters.imap.services import ByteStream, ImapServices
@@ -53,7 +54,7 @@ from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, RemoteProtocolError, TransientFailure
 from chatmail.domain.wire.imap import commands
 from chatmail.domain.wire.imap.events import CommandReceived, ContinuationWanted, Rejected
-from chatmail.domain.wire.imap.responses import bye, held_back, ok, untagged_ok
+from chatmail.domain.wire.imap.responses import bye, ok, untagged_ok
 from chatmail.domain.wire.imap.resync import names_numbers
 from chatmail.domain.wire.imap.view import Permit
 
@@ -90,6 +91,7 @@ HANDLERS: Final[Mapping[type, Handler]] = {
     commands.SetMetadata: set_metadata,
     commands.Compress: compress,
     commands.Idle: idle,
+    commands.Notify: notify,
     commands.AppendBegin: append,
     commands.Close: close,
     commands.Expunge: expunge,
@@ -179,9 +181,11 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
         selection = session.selection
         if selection is not None and (selection.is_dirty or kind is commands.Noop):
             permit = _permit(command, has_qresync=session.has_qresync)
-            await session.tell_news(permit, with_uid=kind is commands.Noop)
-            if selection.is_dirty and session.has_qresync:
-                session.send(held_back(selection.view.modseq))
+            await session.tell_news(
+                permit, with_uid=kind is commands.Noop, is_own=_expunges(command)
+            )
+        if session.has_qresync:
+            session.cover_held_news()
         return reply
     except MailboxGone:
         # A command that was not about the mailbox keeps its reply: what was done was done.
@@ -192,6 +196,13 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
         if kind in _NEVER_NO:
             raise Farewell(BYE_UNAVAILABLE) from None
         return UNAVAILABLE.to(tag)
+
+
+def _expunges(command: commands.Command) -> bool:
+    """Say whether the client waits for EXPUNGE or VANISHED, whatever it told NOTIFY."""
+    return isinstance(command, commands.Expunge) or (
+        isinstance(command, commands.Copy) and command.move
+    )
 
 
 def _permit(command: commands.Command, *, has_qresync: bool) -> Permit:

@@ -66,7 +66,7 @@ def parse_fetch(lexer: Lexer, by_uid: bool) -> Fetch:
     messages = lexer.sequence_set()
     lexer.space()
     if lexer.has_literals:
-        attributes, sections = _parse_items(lexer)
+        attributes, sections = parse_items(lexer)
         lexer.accept_space()
         modifiers = lexer.rest()
     else:
@@ -88,12 +88,13 @@ def _split_modifiers(text: bytes) -> tuple[bytes, bytes]:
 @functools.lru_cache(maxsize=128)
 def _items_of(text: bytes, enabled: frozenset[str]) -> Items:
     lexer = Lexer(text, enabled=enabled)
-    items = _parse_items(lexer)
+    items = parse_items(lexer)
     lexer.end()
     return items
 
 
-def _parse_items(lexer: Lexer) -> Items:
+def parse_items(lexer: Lexer) -> Items:
+    """Consume what is to be fetched: one item, a macro, or a parenthesised list."""
     found: dict[str | BodySection, None] = {}
     if lexer.accept(b"("):
         found[_parse_item(lexer)] = None

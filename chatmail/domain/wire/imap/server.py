@@ -174,6 +174,11 @@ class ServerMachine:
         self.enabled |= {name}
 
     @property
+    def is_between_commands(self) -> bool:
+        """Say whether nothing of a next command was read yet."""
+        return self._mode is _Mode.COMMAND and not self._text
+
+    @property
     def is_rev2(self) -> bool:
         """Say whether the client speaks IMAP4rev2 (RFC 9051)."""
         return "IMAP4REV2" in self.enabled
