@@ -50,13 +50,8 @@ _NO_MECHANISM: Final = Reply("CANNOT", "Unsupported mechanism")
 def capabilities(session: Session) -> tuple[str, ...]:
     """Return what is offered in the present state of the connection (spec mail 4.3)."""
     settings = session.services.settings()
-    names = [
-        *_BASE,
-        *_TO_ENABLE,
-        "NOTIFY",
-        f"APPENDLIMIT={settings.limits.max_message_bytes}",
-        *_CHATMAIL,
-    ]
+    limit = settings.limits.max_message_bytes
+    names = [*_BASE, *_TO_ENABLE, "NOTIFY", f"APPENDLIMIT={limit}", *_CHATMAIL]
     if settings.imap.compress and not session.machine.is_compressed:
         names.append("COMPRESS=DEFLATE")
     if not session.machine.tls_active:
