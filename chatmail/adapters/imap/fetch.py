@@ -13,6 +13,13 @@ from typing import Final
 
 import trio
 
+from chatmail.adapters.imap.binary import (
+    UNKNOWN_CTE,
+    Measured,
+    UnknownEncoding,
+    measure,
+    tell_binary,
+)
 from chatmail.adapters.imap.pace import Pace
 from chatmail.adapters.imap.replies import BAD_NUMBER
 from chatmail.adapters.imap.resync import tell_vanished
@@ -61,8 +68,16 @@ async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
     if command.vanished:
         await tell_vanished(session, command.messages, command.changed_since or 0)
     run = _Run(session, plan_fetch(command, with_modseq=session.has_condstore))
-    await run.all(uids, command.changed_since)
+    try:
+        await run.all(uids, command.changed_since)
+    except UnknownEncoding:  # asked for by BINARY alone, so no client of trap T1 reads this NO
+        return UNKNOWN_CTE.to(tag)
     return ok(tag, "Fetch completed")
+
+
+async def fetch_entries(session: Session, plan: FetchPlan, uids: Sequence[Uid]) -> None:
+    """Queue FETCH lines of messages in the view."""
+    await _Run(session, plan).all(uids, None)
 
 
 class _Run:
@@ -213,6 +228,7 @@ class _Run:
         try:
             tree = await self._tree(entry) if self._plan.needs_tree else None
             computed = await self._computed(entry, tree)
+            measured = await self._measured(entry, tree)
             first = await self._first_piece(entry, tree)
         except TransientFailure:
             if self._is_there(entry):
@@ -223,10 +239,26 @@ class _Run:
         self._session.send(opening)
         is_first = opening.endswith(b"(")
         for section in self._plan.sections:
-            await self._stream(section, entry, tree, first, is_first)
+            if section.is_binary and tree is not None:
+                told = measured[section]
+                await tell_binary(self._session, section, entry, tree, told, is_first=is_first)
+            else:
+                await self._stream(section, entry, tree, first, is_first)
             first, is_first = b"", False
         self._session.send(CLOSE_LINE)
         await self._session.flush_if_large()
+
+    async def _measured(
+        self, entry: MailboxEntry, tree: Part | None
+    ) -> dict[BodySection, Measured | None]:
+        """Decode what BINARY asks for, so that trouble shows before the line begins."""
+        if tree is None:
+            return {}
+        return {
+            section: await measure(self._session, section, entry, tree)
+            for section in self._plan.sections
+            if section.is_binary
+        }
 
     async def _computed(self, entry: MailboxEntry, tree: Part | None) -> dict[str, bytes]:
         computed = {}
@@ -250,6 +282,8 @@ class _Run:
         if not self._plan.sections:
             return b""
         section = self._plan.sections[0]
+        if section.is_binary:
+            return b""
         span = section_range(section, entry, tree)
         if span is None:
             return b""
