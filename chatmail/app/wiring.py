@@ -42,12 +42,14 @@ from chatmail.domain.usecases.append import AppendMessage
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
 from chatmail.domain.usecases.collect import Collect
+from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
 from chatmail.domain.usecases.receive import Receive
 from chatmail.domain.usecases.register import Register
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
 from chatmail.domain.usecases.submit import Submit
+from chatmail.domain.usecases.tasks import RunTask
 from chatmail.domain.wire.smtp.sequence import Role
 
 if TYPE_CHECKING:
@@ -86,6 +88,10 @@ class Relay:
     site: Site
     listeners: dict[str, FaceListener]
     reports: DeliverReports
+    tasks: RunTask
+    delete_account: DeleteAccount
+    block_account: BlockAccount
+    entropy: SystemEntropy
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -257,6 +263,35 @@ class _Parts:
             diagnose=_diagnose,
         )
 
+    def delete_account(self) -> DeleteAccount:
+        return DeleteAccount(
+            accounts=self.store.accounts,
+            hasher=self.hasher,
+            sessions=self.sessions,
+            clock=self.clock,
+            settings=self.settings,
+            log=self.log,
+        )
+
+    def block_account(self) -> BlockAccount:
+        return BlockAccount(
+            accounts=self.store.accounts,
+            hasher=self.hasher,
+            sessions=self.sessions,
+            clock=self.clock,
+            log=self.log,
+        )
+
+    def tasks(self) -> RunTask:
+        return RunTask(
+            retention=self.store.retention,
+            upkeep=self.store.upkeep,
+            delete=self.delete_account(),
+            clock=self.clock,
+            settings=self.settings,
+            log=self.log,
+        )
+
 
 @asynccontextmanager
 async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
@@ -286,6 +321,10 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
             site=site,
             listeners=_listeners(boot, settings, smtp, imap, http),
             reports=parts.reports(),
+            tasks=parts.tasks(),
+            delete_account=parts.delete_account(),
+            block_account=parts.block_account(),
+            entropy=parts.entropy,
         )
 
 

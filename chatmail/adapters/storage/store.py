@@ -79,7 +79,7 @@ class Store:
         board = ReportBoard()
         cache = TokenCache()
         self._writer = writer
-        self._upkeep = upkeep
+        self.upkeep = upkeep
         self.index = index
         self.accounts = SqlAccountStore(writer, index, keys, cache)
         self.intake = SegmentIntake(writer, board)
@@ -103,11 +103,11 @@ class Store:
 
     async def sweep(self) -> int:
         """Erase what is dead and forget what is over; returns how many records were erased."""
-        return await self._upkeep.sweep()
+        return await self.upkeep.sweep()
 
     async def recount(self) -> int:
         """Recount all counters from the rows; returns how many mailboxes were wrong."""
-        return await self._upkeep.recount()
+        return await self.upkeep.recount()
 
 
 @asynccontextmanager
@@ -189,7 +189,8 @@ def _open(
         max_octets=options.max_queued_bytes,
     )
     reader = Reader(database, index)
-    upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, known)
+    upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log)
+    closing.callback(upkeep.close)
     blobs = SegmentBlobStore(spool, files, new_id)
     keys = TombstoneKeys(recovery.server_key(state_dir))
     return Store(writer, reader, index, content, blobs, upkeep, keys, log)
