@@ -30,7 +30,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredRelay]
 
 
 def message(account: Account, size: int = 2000) -> bytes:
-    return make_message(sender=account[0], to=account[0], size=size)
+    return make_message(sender=account[0], size=size)
 
 
 def put(client: imaplib.IMAP4, octets: bytes, age_s: float = 0.0) -> None:
