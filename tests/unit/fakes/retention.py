@@ -13,8 +13,6 @@ from chatmail.domain.ports.retention import PruneStep
 from tests.unit.fakes.accounts import MemoryAccountStore
 from tests.unit.fakes.mailstore import MemoryDeviceTokens, MemoryState
 
-STEP = 3
-
 
 class MemoryRetention:
     """`Retention` over the other memory stores; pages are short, so that callers must turn them."""
@@ -26,6 +24,7 @@ class MemoryRetention:
         self._accounts = accounts
         self._tokens = tokens
         self._facts: dict[str, int] = {}
+        self.step = 3
 
     async def prune(
         self, rule: MessageRule, after: object = None, *, is_dry_run: bool = False
@@ -37,10 +36,10 @@ class MemoryRetention:
             for uid, entry in mailbox.entries.items()
             if self._meets(rule, mailbox.id, entry)
         )
-        page = [one for one in found if after is None or one > after][:STEP]
+        page = [one for one in found if after is None or one > after][: self.step]
         if not is_dry_run:
             self._state.remove([(mailbox, uid) for _, mailbox, uid in page])
-        return PruneStep(len(page), page[-1] if len(page) == STEP else None)
+        return PruneStep(len(page), page[-1] if len(page) == self.step else None)
 
     def _meets(self, rule: MessageRule, mailbox: MailboxId, entry: MailboxEntry) -> bool:
         if rule.larger_than_bytes is not None and entry.size <= rule.larger_than_bytes:
