@@ -145,3 +145,17 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
     print(
         f"clock jumped by {distance.days} days: nobody thrown out, {messages} messages, none lost"
     )
+
+
+def test_a_report_that_is_owed_comes_though_the_clock_went_back(
+    relay: Relay, timepiece: Timepiece
+) -> None:
+    alice, bob, gone = relay.credentials(), raw.newcomer(relay), relay.credentials()
+    with wire.smtp(relay, *alice) as sender, raw.client(relay, alice, "INBOX") as owner:
+        sender.sendmail(alice[0], [bob[0], gone[0]], wire.encrypted(alice[0])[1])
+        timepiece.jump(timedelta(days=-1))
+        wait_until(
+            "the report is there",
+            lambda: owner.ok("STATUS INBOX (MESSAGES)").number(rb"MESSAGES (\d+)") == 1,
+        )
+    print("clock went back a day while a report was owed: it came")
