@@ -108,7 +108,7 @@ class SharedUpkeep:
         return await self.sweep()
 
     async def sweep(self) -> int:
-        """Finish begun deletions; delete dead content; forget expunges and tombstones whose time is over.
+        """Finish begun deletions, delete dead content, forget what is over.
 
         Returns:  how many contents were deleted.
         Raises:  TransientFailure: the database is away; the next sweep goes on.
