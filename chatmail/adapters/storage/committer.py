@@ -1,4 +1,7 @@
-"""The blocking half of the writer, over segments and SQLite: content first, then rows."""
+"""The blocking half of the writer, over segments and SQLite: content first, then rows.
+
+Content of a small batch is not synced by itself: it rides in the database's log, see `journal`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from chatmail.adapters.storage.database import SqliteDatabase, translated
 from chatmail.adapters.storage.errors import StorageFault, StoreFailed
 from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.journal import ContentJournal
 from chatmail.adapters.storage.segments import Place, SegmentLog
 from chatmail.adapters.storage.spool import SegmentSpool
 from chatmail.adapters.storage.statements import Statements
@@ -36,6 +40,7 @@ class Committer:
         self._clock = clock
         self._known_segments = set(known_segments)
         self._sql = Statements(database.writer)
+        self._journal = ContentJournal(database.writer, log)
         self.rows_since_checkpoint = 0
 
     def commit(self, jobs: Sequence[Job]) -> Transaction:
@@ -56,19 +61,36 @@ class Committer:
         except StorageFault:
             with translated():
                 self._database.rollback()
+            self._journal.forget()
             if has_appended:
                 self._segments.undo()
             for job in jobs:
                 job.undone()
             raise
         self._known_segments |= used
+        self._journal.wrote()
         return tx
 
     def checkpoint(self, truncate: bool = False) -> None:
         """Copy the database's log into its file; `truncate` also empties the log."""
+        self.settle()
         with translated():
             self._database.checkpoint(truncate=truncate)
         self.rows_since_checkpoint = 0
+
+    def settle(self) -> None:
+        """Make segments hold by themselves what the database holds for them.
+
+        Raises:  StorageFault.
+        """
+        if not self._journal.waits:
+            return
+        self._journal.settle()
+        with translated():
+            self._database.begin()
+            self._journal.write()
+            self._database.commit()
+        self._journal.wrote()
 
     def _write_contents(self, jobs: Sequence[Job], used: set[int]) -> bool:
         """Write every message down; adds the segments to `used`. True: the log has grown."""
@@ -78,9 +100,12 @@ class Committer:
             bodies = job.bodies
             if bodies:
                 owners.append((job, [self._adopt(body, small) for body in bodies]))
-        appended = iter(self._segments.append(small) if small else ())
+        laid = self._segments.lay(small) if small else []
+        if laid:
+            self._journal.take(laid)
+        appended = iter(laid)
         for job, adopted in owners:
-            places = [place or next(appended) for place in adopted]
+            places = [place or next(appended)[0] for place in adopted]
             used.update(place.segment for place in places)
             job.place(places)
         return bool(small)
@@ -99,6 +124,8 @@ class Committer:
         else:
             self._database.begin_reading()
         self._sql.add_segment.run_many([(number,) for number in new_segments])
+        if has_changes:
+            self._journal.write()
         for job in jobs:
             plan_one(job, tx)
         if has_changes:

@@ -136,6 +136,15 @@ segments: Final = Table(  # every file that a row has pointed into, until it is 
     Column("number", BigInteger, primary_key=True, autoincrement=False),
 )
 
+unsynced: Final = Table(  # records that no sync of their segment has covered yet
+    "unsynced",
+    metadata,
+    Column("blob", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+)
+
 barred: Final = Table(
     "barred",
     metadata,

@@ -127,6 +127,7 @@ class SegmentLog:
         self._number = 0
         self._start = 0  # where the last append began
         self._end = 0
+        self._is_dirty = False  # something was laid that no sync has covered
 
     @property
     def active(self) -> int | None:
@@ -139,10 +140,19 @@ class SegmentLog:
         Returns:  the places, in order.
         Raises:  DiskFull: nothing was written. StoreFailed.
         """
+        laid = self.lay(contents)
+        self.sync()
+        return [place for place, _ in laid]
+
+    def lay(self, contents: Sequence[tuple[int, Body]]) -> list[tuple[Place, list[Octets]]]:
+        """Write one record per (blob id, body) behind the end; durable only after `sync`.
+
+        Returns:  places and the pieces of the records, in order.
+        Raises:  DiskFull: nothing was written. StoreFailed.
+        """
         fd = self._room()
         self._start = self._end
-        pieces: list[Octets] = []
-        places = []
+        laid: list[tuple[Place, list[Octets]]] = []
         offset = self._end
         for blob, body in contents:
             header = RecordHeader(
@@ -152,19 +162,30 @@ class SegmentLog:
                 zlib.crc32(body.header),
                 crc_of(body.chunks),
             )
-            pieces += (header.encode(), body.header, *body.chunks)
-            places.append(Place(blob, self._number, offset))
+            pieces: list[Octets] = [header.encode(), body.header, *body.chunks]
+            laid.append((Place(blob, self._number, offset), pieces))
             offset += RECORD_HEADER_BYTES + body.size
+        self._is_dirty = True
         try:
             with writing():
-                self._files.write_at(fd, pieces, self._start)
+                self._files.write_at(fd, [piece for _, some in laid for piece in some], self._start)
         except DiskFull:
             self.undo()
             raise
-        with syncing():
-            self._files.sync(fd)
         self._end = offset
-        return places
+        return laid
+
+    def sync(self) -> None:
+        """Make all that was laid durable. Raises:  StoreFailed."""
+        if self._fd is not None and self._is_dirty:
+            with syncing():
+                self._files.sync(self._fd)
+        self._is_dirty = False
+
+    @property
+    def is_dirty(self) -> bool:
+        """Say whether something was laid that is not durable yet."""
+        return self._is_dirty
 
     def undo(self) -> None:
         """Cut off what the last `append` wrote: no row will ever point there.
@@ -236,6 +257,7 @@ class SegmentLog:
         # The name must be durable before the first row that needs it.
         with syncing():
             self._files.sync_directory(self._directory_fd)
+        self.sync()  # or nobody would ever do it for the old one
         self._close_active()
         self._fd, self._number = fd, number
         self._start = self._end = 0

@@ -9,7 +9,7 @@ Calls wait until `run` has been started; it must end before the context is left.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,7 @@ from chatmail.adapters.storage.errors import (
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
+from chatmail.adapters.storage.journal import settle_after_crash
 from chatmail.adapters.storage.mailstore import SegmentMailStore, SqlMailStore
 from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
@@ -199,6 +200,19 @@ def _reason(error: OSError | StorageFault) -> str:
     return " ".join(str(said).split())[:300]
 
 
+def _settle_at_end(writer: Writer, committer: Committer) -> None:
+    if writer.failure is None:
+        with suppress(StorageFault):  # the next start does it
+            committer.settle()
+
+
+def _settle(database: SqliteDatabase, mail: Path, files: Files) -> int:
+    database.begin()
+    settled = settle_after_crash(database.writer, mail, files)
+    database.commit()
+    return settled
+
+
 def _open(
     state_dir: Path,
     hints: MailboxHints,
@@ -218,11 +232,14 @@ def _open(
         ids = recovery.next_id(connection)
         first_segment = recovery.next_segment(connection, mail)
         known = recovery.known_segments(connection)
+        settled = _settle(database, mail, options.files)
         missing = recovery.missing_content(connection, mail)
         recovery.return_leases(connection)
         index.account_count = recovery.count_accounts(connection)
     if unknown := recovery.unknown_segments(known, mail):
         log.warning("segments_unknown", segments=len(unknown), first=unknown[0])
+    if settled:
+        log.info("content_settled", records=settled)
     if missing:
         log.warning("content_missing", segments=len(missing), first=missing[0])
 
@@ -243,6 +260,7 @@ def _open(
         max_jobs=options.max_queued_jobs,
         max_octets=options.max_queued_bytes,
     )
+    closing.callback(_settle_at_end, writer, committer)
     reader = Reader(database, index)
     upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log)
     closing.callback(upkeep.close)
