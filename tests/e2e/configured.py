@@ -53,9 +53,14 @@ def _merge(text: str, table: str, keys: Table) -> str:
 
 
 @contextmanager
-def running(folder: Path, *, rate: int = 0, **tables: Table) -> Iterator[ConfiguredRelay]:
-    """A relay for the tests of one module; it has to end well."""
-    relay = ConfiguredRelay(folder, rate=rate, tables=tables)
+def running(
+    folder: Path, *, rate: int = 0, database: str = "", **tables: Table
+) -> Iterator[ConfiguredRelay]:
+    """A relay for the tests of one module; it has to end well.
+
+    Args:  database: URL; if empty it is chosen as the environment says.
+    """
+    relay = ConfiguredRelay(folder, rate=rate, database=database, tables=tables)
     relay.start()
     try:
         yield relay

@@ -28,6 +28,24 @@ def messages(relay: Relay, account: tuple[str, str], mailbox: str = "INBOX") -> 
         return [row[1] for row in rows if isinstance(row, tuple)]
 
 
+def stored(relay: Relay, account: tuple[str, str], mailbox: str = "INBOX") -> list[tuple[int, str]]:
+    """Return (UID, Message-ID) of everything in a mailbox, in the order the server lists it."""
+    with wire.imap(relay, *account) as client:
+        client.select(mailbox, readonly=True)
+        rows: list[Any] = client.uid("FETCH", "1:*", "(UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")[
+            1
+        ]
+    found = []
+    for row in rows:
+        if isinstance(row, tuple):
+            uid = re.search(rb"UID (\d+)", row[0])
+            message_id = re.search(rb"(?i)message-id:\s*(<[^>]+>)", row[1])
+            assert uid is not None
+            assert message_id is not None
+            found.append((int(uid[1]), message_id[1].decode()))
+    return found
+
+
 def count(relay: Relay, account: tuple[str, str], mailbox: str = "INBOX") -> int:
     """Return how many messages a mailbox has."""
     with wire.imap(relay, *account) as client:

@@ -20,6 +20,10 @@ FACES_WITH_TLS = ("submissions", "https")
 _LINE = re.compile(rb"(\d{3})([ -])([\x20-\x7e]+)\r\n\Z")
 
 
+class Lost(AssertionError):
+    """The server closed the connection where a reply was due."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """One reply; `text` is that of its last line, `lines` are the texts of all."""
@@ -49,10 +53,14 @@ class RawSmtp:
         self.socket: socket.socket = self._plain
         self.face = face
         self._buffer = b""
-        if face in FACES_WITH_TLS:
-            self.handshake("smtp" if face == "https" else None)
-        if greeted:
-            assert self.reply().code == 220
+        try:
+            if face in FACES_WITH_TLS:
+                self.handshake("smtp" if face == "https" else None)
+            if greeted:
+                assert self.reply().code == 220
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +112,8 @@ class RawSmtp:
         code = None
         while True:
             line = self.line()
+            if not line:
+                raise Lost
             parsed = _LINE.match(line)
             assert parsed is not None, f"not a reply line: {line!r}"
             assert code in (None, parsed[1]), "codes of one reply differ"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -81,6 +82,16 @@ def test_sessions_of_one_database_are_ended(postgres_server: PostgresServer) -> 
         ended.close()
         assert postgres_server.terminate_backends(database_name(one)) == 0
         kept.execute("SELECT 1")
+
+
+def test_a_frozen_server_answers_when_it_goes_on(postgres_server: PostgresServer) -> None:
+    with psycopg.connect(postgres_server.fresh_database()) as connection:
+        with postgres_server.frozen():
+            connection.pgconn.send_query(b"SELECT 1")
+            assert not select.select([connection.fileno()], [], [], 0.1)[0]
+        assert select.select([connection.fileno()], [], [], 10)[0]
+        connection.pgconn.get_result()
+        connection.pgconn.get_result()
 
 
 def test_a_killed_run_leaves_no_server_behind(tmp_path: Path) -> None:
