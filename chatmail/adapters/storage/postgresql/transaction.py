@@ -34,6 +34,7 @@ _LOCK_HEADS: Final = f"{HEADS} WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDA
 _LOCK_HOUSEHOLDS: Final = f"""{HEADS}
     WHERE id = ANY(%s::bigint[]) OR account = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"""
 _LOCK_BLOBS: Final = "SELECT id FROM blobs WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"
+_LOCK_DEPARTING: Final = "SELECT mailbox FROM departing WHERE mailbox = %s FOR UPDATE"
 _COUNT_REFS: Final = """UPDATE blobs SET refs = refs + changed.count
     FROM unnest(%s::bigint[], %s::bigint[]) AS changed (id, count)
     WHERE blobs.id = changed.id RETURNING blobs.id, blobs.refs"""
@@ -144,6 +145,10 @@ class SharedTransaction(Transaction):
         """Drop one reference per message."""
         for message in messages:
             self._counts[message.blob] -= 1
+
+    def claim_departing(self, mailbox: MailboxId) -> bool:
+        """Take the remains of a mailbox, or two processes would drop its references twice."""
+        return bool(self._link.all(_LOCK_DEPARTING, mailbox))
 
     # End
 

@@ -10,8 +10,10 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chatmail.adapters.storage.departure import drain_all
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.store import StoreOptions
+from chatmail.adapters.storage.transaction import DROP_AT_ONCE
 from chatmail.domain.model.errors import MailboxGone
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
 from tests import postgres
@@ -296,6 +298,45 @@ async def test_references_are_counted_by_both(pair: Pair) -> None:
         lambda connection: connection.exec_driver_sql("SELECT count(*) FROM contents").scalar()
     )
     assert rows == 0
+
+
+async def test_remains_of_a_large_mailbox_are_removed_once(pair: Pair) -> None:
+    one, other = pair
+    ann, bob = await one.account("ann"), await one.account("bob")
+    async with trio.open_nursery() as nursery:
+        for number in range(DROP_AT_ONCE + 100):
+            nursery.start_soon(pair[number % 2].deliver, ann.inbox, bob.inbox)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.accounts.delete, ann.id, None)
+        for stores in (one, other, other):
+            nursery.start_soon(drain_all, stores.store._writer, stores.store.mail._reader)
+    for stores in pair:
+        await stores.store.sweep()
+        await stores.store.sweep()
+        await check_index_equals_database(stores)
+        opened = await stores.mail.open(bob.id, "INBOX")
+        entry = opened.entry(1)
+        assert (await stores.mail.read(entry, 0, entry.size)).endswith(b"hello\r\n")
+    rows = await one.store._upkeep._reader.query(
+        lambda connection: connection.exec_driver_sql(
+            "SELECT count(*), min(refs), max(refs) FROM blobs"
+        ).fetchall()
+    )
+    assert [tuple(row) for row in rows] == [(DROP_AT_ONCE + 100, 1, 1)]
+
+
+async def test_shown_marks_of_two_are_one(pair: Pair) -> None:
+    account, first, second = await opened_by_both(pair)
+    await pair[0].deliver(account.inbox)
+    await pair[1].mail.info(account.id, "INBOX")
+    for mailbox in (first, second):
+        mailbox.uids()
+    async with trio.open_nursery() as nursery:
+        for stores in pair:
+            nursery.start_soon(stores.store.retention.save_shown)
+    for stores in pair:
+        assert len(stores.store.index.shown) == 0
+        assert not stores.log.events
 
 
 async def test_a_load_overtaken_by_another_process_is_done_again(
