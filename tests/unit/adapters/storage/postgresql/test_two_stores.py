@@ -10,9 +10,10 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatmail.adapters.storage.departure import drain_all
+from chatmail.adapters.storage.departure import DeleteAccountJob, drain_all
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.store import StoreOptions
+from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import DROP_AT_ONCE
 from chatmail.domain.model.errors import MailboxGone
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
@@ -306,9 +307,12 @@ async def test_remains_of_a_large_mailbox_are_removed_once(pair: Pair) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(DROP_AT_ONCE + 100):
             nursery.start_soon(pair[number % 2].deliver, ann.inbox, bob.inbox)
+    job = DeleteAccountJob(
+        ann.id, None, bytes, TokenCache(), barred_for=None, unless_used_since_s=None
+    )
+    assert (await one.store._writer.do(job)).departing == [ann.inbox]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(one.accounts.delete, ann.id, None)
-        for stores in (one, other, other):
+        for stores in (one, other):
             nursery.start_soon(drain_all, stores.store._writer, stores.store.mail._reader)
     for stores in pair:
         await stores.store.sweep()
