@@ -16,6 +16,7 @@ from chatmail.adapters.storage.store import StoreOptions
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import DROP_AT_ONCE
 from chatmail.domain.model.errors import MailboxGone
+from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
 from tests import postgres
 from tests.unit.adapters.storage.invariants import check_index_equals_database
@@ -411,8 +412,42 @@ def is_gone(mailbox) -> bool:
     return False
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.lists(st.tuples(st.integers(0, 1), steps), min_size=2, max_size=7), max_size=4))
+upkeep = st.one_of(
+    st.tuples(st.just("prune"), st.integers(0, 50), st.sampled_from((None, True, False))),
+    st.tuples(st.just("sweep")),
+    st.tuples(st.just("recount")),
+    st.tuples(st.just("save shown")),
+    st.tuples(st.just("leave")),
+)
+members = st.lists(st.tuples(st.integers(0, 1), steps | upkeep), min_size=2, max_size=7)
+
+
+async def tend(stores: Stores, step) -> None:
+    """Do what the application does now and then, or a change of the account."""
+    what, *rest = step
+    if what == "prune":
+        rule = MessageRule(before_s=rest[0], is_seen=rest[1])
+        cursor = None
+        while True:
+            step = await stores.store.retention.prune(rule, cursor)
+            cursor = step.cursor
+            if cursor is None:
+                return
+    elif what == "sweep":
+        await stores.store.sweep()
+    elif what == "recount":
+        assert await stores.store.recount() == 0
+    elif what == "save shown":
+        await stores.store.retention.save_shown()
+    elif what == "leave":
+        account = await stores.account()
+        await stores.accounts.delete(account.id, NOW_S + 9)
+    else:
+        await attempt(stores, (what, *rest))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(members, max_size=4))
 def test_crowds_on_two_stores_leave_memory_and_database_equal(crowds) -> None:
     if reason := postgres.missing():
         pytest.skip(reason)
@@ -429,9 +464,13 @@ async def crowd(crowds) -> None:
             for members in crowds:
                 async with trio.open_nursery() as nursery:
                     for which, step in members:
-                        nursery.start_soon(attempt, (one, other)[which], step)
+                        nursery.start_soon(tend, (one, other)[which], step)
                 for stores, mine in ((one, opened[0]), (other, opened[1])):
-                    for name in [name for name, mailbox in mine.items() if is_gone(mailbox)]:
+                    await stores.mail.list((await stores.account()).id)
+                    gone = [name for name, mailbox in mine.items() if is_gone(mailbox)]
+                    if any(step == ("leave",) for _, step in members):
+                        gone = list(mine)  # nobody knows how soon the other one hears of it
+                    for name in gone:
                         del mine[name]
                     await seen_by(stores, mine)
                     await check_index_equals_database(stores)
