@@ -211,6 +211,27 @@ async def test_an_account_removed_by_one_is_gone_for_the_other(pair: Pair) -> No
     await until(lambda: other.store.index.record_of(account.id) is None)
 
 
+async def test_an_account_removed_and_made_anew_by_others_replaces_the_old_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    old, _, second = await opened_by_both(pair)
+
+    async def deaf(news: object) -> None:
+        """Hear nothing: as if notices came late."""
+
+    monkeypatch.setattr(other.store.listener, "heed", deaf)
+    await one.accounts.delete(old.id, None)
+    new = await one.account()
+    for _ in range(2):
+        assert (await other.account()).id == new.id
+        assert (await other.accounts.get(new.address)).id == new.id
+    with pytest.raises(MailboxGone):
+        second.info()
+    assert other.store.index.record_of(old.id) is None
+    await check_index_equals_database(other)
+
+
 async def test_a_token_set_on_one_is_read_on_the_other(pair: Pair) -> None:
     one, other = pair
     account = await one.account()
