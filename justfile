@@ -1,7 +1,7 @@
 # The developer's commands; `just` alone lists them.
 
 python := if path_exists(".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
-packages := "chromium isync postgresql"
+packages := "chromium faketime isync postgresql strace"
 
 _list:
     @just --list
@@ -40,6 +40,14 @@ unit *ARGS:
 explore *ARGS:
     HYPOTHESIS_PROFILE=explore {{python}} -m pytest tests/unit --timeout 600 -k "cut or any or total or mutat or random or round" {{ARGS}}
 
+# Coverage-guided fuzzing by atheris, for hours: `just fuzz`, `just fuzz gate`, `just fuzz gate 600`.
+fuzz TARGET="all" SECONDS="3600":
+    {{python}} -m tests.fuzz {{TARGET}} --seconds {{SECONDS}}
+
+# The same inputs at every run, about a minute: seeds, and what grows out of them in that time.
+fuzz-short:
+    {{python}} -m tests.fuzz all --seconds 2 --runs 3000 --jobs {{num_cpus()}} --steady
+
 # End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:
     {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
@@ -57,4 +65,4 @@ bench:
     for script in bench/*.py; do echo "== $script"; {{python}} -m "bench.$(basename "$script" .py)"; done
 
 # All that has to hold: what CI runs.
-check: lint unit e2e
+check: lint unit fuzz-short e2e

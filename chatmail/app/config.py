@@ -19,6 +19,7 @@ from cattrs.errors import ClassValidationError
 
 from chatmail.app import config_values as values
 from chatmail.app.config_checks import Finding, check
+from chatmail.app.config_choice import USUAL_FILES, ConfigError, chosen_file, state_override
 from chatmail.app.config_keys import (
     ABSENT_WITH_LISTEN_TABLE,
     ALIASES,
@@ -30,8 +31,6 @@ from chatmail.app.config_keys import (
 )
 from chatmail.app.config_sources import Entry, Gathered, gather, insert
 from chatmail.app.config_values import quoted
-
-USUAL_FILES: Final = (Path("data/chatmail.toml"), Path("/etc/chatmail/chatmail.toml"))
 
 # Names of values that other servers' files use.
 _VALUE_ALIASES: Final = {
@@ -56,16 +55,15 @@ _KEYS_IN_DAYS: Final = frozenset(
     }
 )
 
+_DOMAINS: Final = (
+    "MAIL_DOMAIN",
+    "MADDY_DOMAIN",
+    "CHATMAIL__SERVER__DOMAIN",
+    "CHATMAIL__SERVER__IP",
+)
+
 # A password inside a database URL.
 _URL_SECRET: Final = re.compile(r"://[^/@:]*:[^/@]+@")
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. `problems` holds one line each."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @attrs.frozen(kw_only=True)
@@ -78,17 +76,6 @@ class LoadedConfig:
     boot: BootConfig
     warnings: tuple[str, ...]
     origins: Mapping[str, str]
-
-
-def config_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read when none was named: `CHATMAIL_CONFIG`, else a usual place.
-
-    None: there is no file, so the environment has to say everything.
-    Source:  spec admin 4.1: `./data/chatmail.toml`, then `/etc/chatmail/chatmail.toml`.
-    """
-    if environ.get("CHATMAIL_CONFIG"):
-        return Path(environ["CHATMAIL_CONFIG"])
-    return next((file for file in USUAL_FILES if file.exists()), None)
 
 
 def load_config(
@@ -107,6 +94,25 @@ def load_config(
     gathered = gather(file, environ, overrides or {})
     base = file.absolute().parent if file is not None else Path.cwd()
     return _Loading(gathered, environ, base).finish(now_s, file)
+
+
+def load_chosen(
+    config: Path | None, state_dir: Path | None, environ: Mapping[str, str], now_s: float
+) -> LoadedConfig:
+    """Load the configuration that the flags, or their absence, name.
+
+    Args:  config, state_dir: as given on the command line.
+    Raises:  ConfigError: there is none, or it has problems.
+    """
+    file = chosen_file(config, environ)
+    if file is None and not any(environ.get(name) for name in _DOMAINS):
+        raise ConfigError(
+            (
+                f"no configuration file ({', '.join(map(str, USUAL_FILES))}): write one with "
+                '[server] domain = "…", name one with --config, or try: chatmail serve --demo',
+            )
+        )
+    return load_config(file, environ, state_override(state_dir), now_s=now_s)
 
 
 class _Loading:

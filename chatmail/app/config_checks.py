@@ -54,6 +54,11 @@ def check(
     ]
 
 
+def check_settings(boot: BootConfig) -> list[Finding]:
+    """Return the findings that live settings can cause or mend; no file is read."""
+    return [*_identity(boot), *_registration(boot), *_limits(boot), *_listeners(boot)]
+
+
 def _identity(boot: BootConfig) -> Iterator[Finding]:
     server = boot.server
     if server.domain and server.ip:

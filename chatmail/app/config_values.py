@@ -10,9 +10,11 @@ import ipaddress
 import json
 import re
 from pathlib import Path
-from typing import Final, NewType
+from typing import NewType
 
 import attrs
+
+from chatmail.domain.formats.amounts import read_boolean, read_duration, read_size
 
 Size = NewType("Size", int)
 """Octets."""
@@ -29,14 +31,6 @@ class Text(str):
     __slots__ = ()
 
 
-_SIZE_TOKEN: Final = re.compile(r"(\d{1,15})([KMGB])\Z", re.IGNORECASE)
-_SIZE_UNITS: Final = {"B": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_DURATION_TOKEN: Final = re.compile(r"(\d{1,9})([smhdw])")
-_DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_TRUE: Final = frozenset({"1", "true", "yes", "y", "on", "enable", "enabled", "t"})
-_FALSE: Final = frozenset({"0", "false", "no", "n", "off", "disable", "disabled", "f", ""})
-
-
 def quoted(raw: object) -> str:
     """Return a value the way the file would spell it."""
     return json.dumps(raw, ensure_ascii=False, default=str)
@@ -47,9 +41,7 @@ def boolean(raw: object) -> bool:
     if isinstance(raw, bool):
         return raw
     if isinstance(raw, Text):
-        word = raw.strip().lower()
-        if word in _TRUE or word in _FALSE:
-            return word in _TRUE
+        return read_boolean(raw)
     raise ValueError("is not true or false")
 
 
@@ -97,24 +89,7 @@ def size(raw: object) -> Size:
     text = raw.strip().removesuffix("/s")
     if text.lower() == "off":
         return Size(0)
-    if text.isdecimal():
-        return Size(int(text))
-    if not text:
-        raise ValueError("is empty (use e.g. 30M)")
-    lone_unit = re.fullmatch(r"\d+(\s+[A-Za-z]+)", text)
-    if lone_unit:
-        raise ValueError(f"unknown unit {quoted(lone_unit[1])} (use e.g. 30M)")
-    return Size(sum(map(_size_token, text.split())))
-
-
-def _size_token(token: str) -> int:
-    match = _SIZE_TOKEN.match(token)
-    if match:
-        return int(match[1]) * _SIZE_UNITS[match[2].upper()]
-    unit = token.lstrip("0123456789")
-    if unit == token or not unit:
-        raise ValueError(f"{quoted(token)} is not a size (use e.g. 30M)")
-    raise ValueError(f"unknown unit {quoted(unit)} (use e.g. 30M)")
+    return Size(read_size(text))
 
 
 def duration(raw: object) -> Seconds:
@@ -124,12 +99,7 @@ def duration(raw: object) -> Seconds:
     text = raw.strip().replace(" ", "")
     if text.lower() in ("off", "-"):
         return Seconds(0.0)
-    if text.isdecimal():
-        return Seconds(float(text))
-    tokens = _DURATION_TOKEN.findall(text)
-    if not tokens or "".join(count + unit for count, unit in tokens) != text:
-        raise ValueError("is not a duration (use e.g. 20d or 1h30m)")
-    return Seconds(float(sum(int(count) * _DURATION_UNITS[unit] for count, unit in tokens)))
+    return Seconds(float(read_duration(text)))
 
 
 def percent(raw: object) -> Percent:

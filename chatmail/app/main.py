@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from chatmail.app.cli.parser import parse
+from chatmail.app.cli.parser import ServeOptions, parse
 
 
 def main() -> None:
     """Run the command line; ends the process with the contract's exit code."""
-    options = parse(sys.argv[1:])
+    invocation = parse(sys.argv[1:])
     # Only now: the relay's libraries take a second to import, and help needs none of them.
-    from chatmail.app.serve import serve
+    if isinstance(invocation, ServeOptions):
+        from chatmail.app.serve import serve
 
-    sys.exit(serve(options))
+        sys.exit(serve(invocation))
+    from chatmail.app.cli.run import run
+
+    sys.exit(run(invocation, os.environ))

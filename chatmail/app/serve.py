@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +15,12 @@ from chatmail.adapters.net.errors import BindError, CertificateError
 from chatmail.adapters.storage.errors import StoreFailed
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.logs import open_log
-from chatmail.adapters.system.redaction import Public, exception_place
+from chatmail.adapters.system.redaction import exception_place
 from chatmail.app import demo
 from chatmail.app.allocator import tune_allocator
 from chatmail.app.cli.parser import ServeOptions
-from chatmail.app.config import (
-    USUAL_FILES,
-    ConfigError,
-    LoadedConfig,
-    config_file,
-    load_config,
-)
+from chatmail.app.config import LoadedConfig, load_chosen, load_config
+from chatmail.app.config_choice import ConfigError
 from chatmail.app.config_identity import tls_mode
 from chatmail.app.limits import raise_file_limit
 from chatmail.app.service_notify import ServiceManager, announce, ready_line
@@ -65,10 +60,10 @@ def serve(options: ServeOptions) -> int:
     manager = ServiceManager(os.environ, os.getpid())
     starting = partial(
         run_relay,
-        boot,
+        loaded,
         log,
         manager,
-        reread=partial(_reread, load, log),
+        reread=load,
         announce=partial(_announce, options),
     )
     try:
@@ -94,26 +89,7 @@ def _load(options: ServeOptions) -> LoadedConfig:
     if options.demo:
         chosen = demo.overrides(_demo_state(options), options.port_base)
         return load_config(None, os.environ, chosen, now_s=now_s)
-    file = options.config or config_file(os.environ)
-    if file is not None and not file.is_file():
-        raise ConfigError((f"{file}: no such configuration file",))
-    if file is None and not _names_a_domain(os.environ):
-        raise ConfigError(
-            (
-                f"no configuration file ({', '.join(map(str, USUAL_FILES))}): write one with "
-                '[server] domain = "…", name one with --config, or try: chatmail serve --demo',
-            )
-        )
-    chosen = {}
-    if options.state_dir is not None:
-        chosen["server.state_dir"] = str(options.state_dir.absolute())
-    return load_config(file, os.environ, chosen, now_s=now_s)
-
-
-def _names_a_domain(environ: Mapping[str, str]) -> bool:
-    """Say whether the environment alone can configure a relay (spec admin 5.4)."""
-    names = ("MAIL_DOMAIN", "MADDY_DOMAIN", "CHATMAIL__SERVER__DOMAIN", "CHATMAIL__SERVER__IP")
-    return any(environ.get(name) for name in names)
+    return load_chosen(options.config, options.state_dir, os.environ, now_s)
 
 
 def _not_built_yet(boot: BootConfig) -> Iterator[str]:
@@ -127,15 +103,6 @@ def _not_built_yet(boot: BootConfig) -> Iterator[str]:
 
 def _demo_state(options: ServeOptions) -> Path:
     return options.state_dir or Path(demo.STATE_DIR)
-
-
-def _reread(load: partial[LoadedConfig], log: Log) -> BootConfig | None:
-    try:
-        return load().boot
-    except ConfigError as error:
-        for problem in error.problems:
-            log.error("configuration_rejected", problem=Public(problem))
-        return None
 
 
 def _announce(options: ServeOptions, relay: Relay, addresses: list[tuple[str, str, int]]) -> None:

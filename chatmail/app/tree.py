@@ -17,18 +17,21 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
+from chatmail.adapters.control.server import serve_control
 from chatmail.adapters.jobs.reports import run_reports
+from chatmail.adapters.system.clock import SystemClock
 from chatmail.adapters.system.redaction import Public
+from chatmail.app.control import RunningRelay, control_services
 from chatmail.app.keeper import keep_running
 from chatmail.app.listening import Listening
-from chatmail.app.reload import reload
+from chatmail.app.reload import Reload
 from chatmail.app.wiring import Relay, build
 
 if TYPE_CHECKING:
     from chatmail.adapters.net.certificates import CertificateFacts
     from chatmail.adapters.net.errors import CertificateError
     from chatmail.adapters.system.logs import Log
-    from chatmail.app.config_keys import BootConfig
+    from chatmail.app.config import LoadedConfig
     from chatmail.app.service_notify import ServiceManager
 
 DRAIN_S: Final = 15.0
@@ -42,39 +45,44 @@ GC_THRESHOLDS: Final = (20_000, 50, 1000)
 
 
 async def run_relay(
-    boot: BootConfig,
+    loaded: LoadedConfig,
     log: Log,
     manager: ServiceManager,
     *,
-    reread: Callable[[], BootConfig | None],
+    reread: Callable[[], LoadedConfig],
     announce: Callable[[Relay, list[tuple[str, str, int]]], None],
 ) -> None:
     """Run the relay until SIGTERM or SIGINT; a second one ends the process at once.
 
-    Args:  reread: loads the configuration anew for SIGHUP; None when it has problems (told in the
-        log). announce: called once everything is bound.
+    Args:  reread: loads the configuration anew for a reload; raises ConfigError.
+        announce: called once everything is bound.
     Raises:  BindError, CertificateError, StoreError: it could not start. An exception group when
         something that must not fail did.
     """
     signals = _Signals(log)
     async with (
         _running(signals.listen),
-        build(boot, log) as relay,
+        build(loaded, log) as relay,
         _infra(relay, manager),
     ):
+        relay.settings.start_with(await relay.store.settings.all())
         listening = Listening(relay)
+        following = Reload(relay, listening, reread, manager)
+        running = RunningRelay(relay, listening, SystemClock(), following, signals.stop.is_set)
         async with trio.open_nursery() as background:
             await background.start(relay.http.run)
             reports = partial(run_reports, relay.reports, relay.store.queue)
             background.start_soon(keep_running, "reports", reports, log)
             background.start_soon(keep_running, "sweep", partial(_sweep, relay), log)
             background.start_soon(keep_running, "recount", partial(_recount, relay), log)
+            background.start_soon(keep_running, "settings", relay.settings_follower.run, log)
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as accept:
                     listening.live_in(accept, sessions)
-                    await listening.follow(boot)
+                    await listening.follow(relay.settings.boot)
+                    await _start_control(relay, running, background)
                     _tune_gc()
-                    signals.on_hangup = partial(reload, relay, listening, reread, manager)
+                    signals.on_hangup = following
                     announce(relay, listening.addresses())
                     manager.ready()
                     log.info("ready")
@@ -87,6 +95,20 @@ async def run_relay(
                 await relay.http.drain(WEB_GRACE_S)
             background.cancel_scope.cancel()
     log.info("stopped")
+
+
+async def _start_control(relay: Relay, running: RunningRelay, background: trio.Nursery) -> None:
+    """Have the control socket answer before anybody is told that the relay is ready."""
+    started = trio.Event()
+    serve = partial(
+        serve_control,
+        relay.boot.runtime_dir,
+        control_services(relay, running),
+        relay.log,
+        started,
+    )
+    background.start_soon(keep_running, "control", serve, relay.log)
+    await started.wait()
 
 
 @asynccontextmanager
@@ -115,7 +137,7 @@ class _Signals:
 
     def __init__(self, log: Log) -> None:
         self.stop = trio.Event()
-        self.on_hangup: Callable[[], Awaitable[None]] | None = None
+        self.on_hangup: Callable[[], Awaitable[object]] | None = None
         self._log = log
 
     async def listen(

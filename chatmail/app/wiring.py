@@ -30,17 +30,25 @@ from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.hints import HintBoard
 from chatmail.adapters.system.host import SystemHost
 from chatmail.adapters.system.locks import LockTable
-from chatmail.adapters.system.passwords import CachingHasher, hashing_pool
+from chatmail.adapters.system.passwords import REMEMBER_S, CachingHasher, hashing_pool
 from chatmail.adapters.system.sessions import SessionTable
-from chatmail.app.config_identity import tls_mode, to_settings
+from chatmail.adapters.system.verified import (
+    KEY_OCTETS,
+    KeptVerifications,
+    remove_stale,
+    shared_memory_path,
+)
+from chatmail.app.config_identity import tls_mode
 from chatmail.app.drain import Drain
+from chatmail.app.live_settings import LiveSettings
+from chatmail.app.settings_follower import SettingsFollower
 from chatmail.app.site import Site
 from chatmail.domain.model.queue import FailedRecipient
-from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import Refuse
-from chatmail.domain.usecases.append import AppendMessage
+from chatmail.domain.usecases.append import AppendMessages
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
+from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
@@ -51,24 +59,15 @@ from chatmail.domain.usecases.submit import Submit
 from chatmail.domain.wire.smtp.sequence import Role
 
 if TYPE_CHECKING:
+    from chatmail.adapters.http.facts import Check
     from chatmail.adapters.system.logs import Log
+    from chatmail.app.config import LoadedConfig
     from chatmail.app.config_keys import BootConfig
     from chatmail.app.config_values import IpNetwork
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024  # below it SMTP answers MAIL with 452 4.3.1
 HTTP_CONNECTIONS: Final = 2000
 RELAY_CONNECTIONS: Final = ConnectionLimits(total=500, per_source=50)  # federation-web.md B1.7
-
-
-class LiveSettings:
-    """The current snapshot; a reload swaps the reference."""
-
-    def __init__(self, snapshot: SettingsSnapshot) -> None:
-        self.current = snapshot
-
-    def __call__(self) -> SettingsSnapshot:
-        """Return the snapshot of this instant."""
-        return self.current
 
 
 @attrs.frozen(kw_only=True)
@@ -86,6 +85,9 @@ class Relay:
     site: Site
     listeners: dict[str, FaceListener]
     reports: DeliverReports
+    change_settings: ChangeSettings
+    settings_follower: SettingsFollower
+    checks: Callable[[], list[Check]]
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -164,7 +166,9 @@ class _Parts:
             drain=Drain(),
             store=store,
             budgets=BucketTable(clock, entropy),
-            hasher=CachingHasher(hashing_pool(), clock, entropy),
+            hasher=CachingHasher(
+                hashing_pool(), clock, entropy, kept=_kept_verifications(boot, clock, entropy)
+            ),
             host=SystemHost(boot.state_dir, boot.nocreate_file, settings, clock),
             take_in=TakeIn(
                 accounts=store.accounts,
@@ -223,12 +227,13 @@ class _Parts:
         return ImapServices(
             authenticate=authenticate,
             store=self.store.mail,
-            append=AppendMessage(self.take_in),
+            append=AppendMessages(self.take_in),
             collect=Collect(self.store.blobs),
             change_mailbox=ChangeMailbox(self.store.mail, self.settings, self.clock),
             metadata=ServiceMetadata(
                 tokens=self.store.tokens, settings=self.settings, clock=self.clock
             ),
+            object_ids=self.store.object_ids,
             hints=self.hints,
             sessions=self.sessions,
             settings=self.settings,
@@ -259,25 +264,31 @@ class _Parts:
 
 
 @asynccontextmanager
-async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
+async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
     """Open what has to be open and connect everything.
+
+    Stored settings are not followed yet: the store answers once it runs.
 
     Raises:  PermanentFailure: the state directory, the database or the certificate cannot be
         used; the text is for the operator.
     """
-    clock, hints = SystemClock(), HintBoard()
-    settings = LiveSettings(to_settings(boot))
+    boot, clock, hints = loaded.boot, SystemClock(), HintBoard()
+    settings = LiveSettings(loaded, log)
     async with open_store(boot.state_dir, boot.database.url, hints, clock, log) as store:
         keeper = open_keeper(boot, clock)
         parts = _Parts.of(boot, log, clock, settings, hints, store)
+        follower = SettingsFollower(
+            store.settings, settings, is_shared=boot.database.url.startswith("postgres")
+        )
         store.listen(
             Ears(
                 account_changed=parts.hasher.forget,
                 account_closed=parts.sessions.close_all,
-                settings_changed=_nothing,
+                settings_changed=follower.poke,
             )
         )
         site = Site(boot, settings, keeper, clock)
+        settings.on_change = partial(_follow, site, settings)
         http = parts.http(site)
         authenticate = parts.authenticate()
         smtp, imap = parts.smtp(authenticate), parts.imap(authenticate)
@@ -293,11 +304,14 @@ async def build(boot: BootConfig, log: Log) -> AsyncIterator[Relay]:
             site=site,
             listeners=_listeners(boot, settings, smtp, imap, http),
             reports=parts.reports(),
+            change_settings=ChangeSettings(store=store.settings, in_force=settings),
+            settings_follower=follower,
+            checks=partial(site.checks, store, parts.host),
         )
 
 
-def _nothing() -> None:
-    """Settings are those of the file; every process has its own."""
+def _follow(site: Site, settings: LiveSettings) -> None:
+    site.boot = settings.boot
 
 
 def _diagnose(failed: FailedRecipient) -> str:
@@ -363,6 +377,16 @@ def _listeners(
         ),
     )
     return {listener.name: listener for listener in described}
+
+
+def _kept_verifications(
+    boot: BootConfig, clock: SystemClock, entropy: SystemEntropy
+) -> KeptVerifications | None:
+    path = shared_memory_path(boot.state_dir)
+    if path is None:
+        return None
+    remove_stale(path.parent, clock.now_s(), REMEMBER_S)
+    return KeptVerifications(path, entropy.octets(KEY_OCTETS), clock.now_s(), REMEMBER_S)
 
 
 def _everybody(_host: str) -> bool:

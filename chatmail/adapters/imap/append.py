@@ -1,29 +1,42 @@
-"""APPEND: one message streams from the connection into a collector.
+"""APPEND: messages stream from the connection into collectors and are stored together.
 
 The size is judged before the client is told to go on, the content by the same gate as any other
-door (spec mail 4.4, contract 3). Nothing is stored before the literal is complete.
+door (spec mail 4.4, contract 3). Nothing is stored before the last literal is complete, and then
+all of it in one commit (RFC 3502).
+Memory: one message up to 256 KiB, the first of several up to 2 MiB together; others are spooled.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final
+
+import attrs
 
 from chatmail.adapters.imap.mailbox import takes_keywords
 from chatmail.adapters.imap.replies import PROBLEMS, REFUSALS, UNAVAILABLE, Reply
 from chatmail.adapters.imap.services import MessageCollector
 from chatmail.adapters.imap.session import TRANSFER_S, Farewell, Session
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
-from chatmail.domain.model.mailbox import MailboxInfo
+from chatmail.domain.model.mailbox import Flags, MailboxInfo
 from chatmail.domain.model.message import Door
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.ports.mailstore import MailboxProblem
 from chatmail.domain.wire.imap.commands import AppendBegin
-from chatmail.domain.wire.imap.events import AppendChunk, AppendEnd, Rejected
+from chatmail.domain.wire.imap.events import AppendChunk, AppendEnd, AppendNext, Rejected
 from chatmail.domain.wire.imap.responses import bye, ok
+from chatmail.domain.wire.imap.sequence import format_set
 
 CHUNK_OCTETS: Final = 64 * 1024
+HELD_OCTETS: Final = 2 * 1024 * 1024
+"""What the messages of one command may hold in memory together."""
+HELD_OF_ONE: Final = 256 * 1024
+MAX_MESSAGES: Final = 1000
+MAX_SPOOLED: Final = 64
+"""Each is an open file until the commit."""
 _LONE_LF: Final = re.compile(rb"(?<!\r)\n")
+_TOO_MANY: Final = Reply("LIMIT", "Too many messages in one command")
 _BYE_TOO_BIG: Final = bye("Literal is too large", "TOOBIG")
 
 
@@ -46,56 +59,108 @@ class LineEnds:
         return _LONE_LF.sub(b"\r\n", chunk)
 
 
+@attrs.define
+class _Upload:
+    """The messages of one command so far."""
+
+    mailbox: str
+    target: MailboxInfo | None = None
+    messages: list[tuple[Flags, int, MessageCollector]] = attrs.field(factory=list)
+    announced_octets: int = 0
+    keywords: set[str] = attrs.field(factory=set)
+    is_kept: bool = True
+
+    @property
+    def held_octets(self) -> int:
+        """What the messages hold in memory."""
+        return sum(message.size for _, _, message in self.messages if not message.is_spooled)
+
+    @property
+    def spooled(self) -> int:
+        """How many of the messages are on disk."""
+        return sum(message.is_spooled for _, _, message in self.messages)
+
+
 async def append(session: Session, tag: bytes, command: AppendBegin) -> bytes:
-    """APPEND from its literal on."""
-    try:
-        target = await session.services.store.info(session.account.id, command.mailbox)
-        refusal = await _refuse_early(session, command, target)
-    except TransientFailure:
-        target, refusal = None, UNAVAILABLE
-    if target is None or refusal is not None:
-        session.send((refusal or PROBLEMS[MailboxProblem.TRY_CREATE]).to(tag))
-        if not session.machine.refuse_append():
-            raise Farewell(_BYE_TOO_BIG)
-        return b""
-    session.send(session.machine.accept_append())
-    limit = session.services.settings().limits.max_message_bytes
-    async with session.services.collect(Door.APPEND, limit) as message:
-        is_kept = await _receive(session, message)
-        if is_kept is None:
-            return b""
-        if not is_kept:
+    """APPEND from its first literal on; the machine yields one literal after the other."""
+    upload = _Upload(command.mailbox)
+    offered = AppendNext(command.flags, command.internal_date_s, command.size)
+    async with AsyncExitStack() as collectors:
+        while True:
+            refusal = await _refuse_early(session, upload, offered)
+            if refusal is not None:
+                return _refuse(session, refusal.to(tag))
+            session.send(session.machine.accept_append())
+            message = await collectors.enter_async_context(_collect(session, upload))
+            end = await _receive(session, upload, message)
+            if end is None:
+                return b""
+            date_s = offered.internal_date_s
+            if date_s is None:
+                date_s = int(session.services.clock.now_s())
+            upload.messages.append((frozenset(offered.flags), date_s, message))
+            if isinstance(end, AppendEnd):
+                break
+            offered = end
+        if not upload.is_kept:
             return UNAVAILABLE.to(tag)
-        return await _store(session, tag, command, target, message)
+        return await _store(session, tag, upload)
 
 
-async def _refuse_early(
-    session: Session, command: AppendBegin, target: MailboxInfo | None
-) -> Reply | None:
-    if target is None:
-        return PROBLEMS[MailboxProblem.TRY_CREATE]
+def _refuse(session: Session, reply: bytes) -> bytes:
+    """Answer before the octets come; the machine throws away those that come all the same."""
+    session.send(reply)
+    if not session.machine.refuse_append():
+        raise Farewell(_BYE_TOO_BIG)
+    return b""
+
+
+async def _refuse_early(session: Session, upload: _Upload, offered: AppendNext) -> Reply | None:
+    """Judge what can be judged before a message is sent: its size, room, flags."""
+    if not upload.is_kept:
+        return UNAVAILABLE
+    if len(upload.messages) >= MAX_MESSAGES or upload.spooled >= MAX_SPOOLED:
+        return _TOO_MANY
+    upload.announced_octets += offered.size
+    upload.keywords.update(offered.flags)
+    store, account = session.services.store, session.account.id
     limits = session.services.settings().limits
-    if command.size > limits.max_message_bytes:
-        return REFUSALS[RefusalReason.TOO_BIG]
-    used = await session.services.store.usage(session.account.id)
-    if used + command.size > limits.max_mailbox_bytes:  # spec mail 4.4: APPEND never trims
-        return PROBLEMS[MailboxProblem.OVER_QUOTA]
-    if not await takes_keywords(session, command.mailbox, command.flags):
-        return PROBLEMS[MailboxProblem.LIMIT]
+    try:
+        if upload.target is None:
+            upload.target = await store.info(account, upload.mailbox)
+        if upload.target is None:
+            return PROBLEMS[MailboxProblem.TRY_CREATE]
+        if offered.size > limits.max_message_bytes:
+            return REFUSALS[RefusalReason.TOO_BIG]
+        # Spec mail 4.4: APPEND never trims.
+        if await store.usage(account) + upload.announced_octets > limits.max_mailbox_bytes:
+            return PROBLEMS[MailboxProblem.OVER_QUOTA]
+        if not await takes_keywords(session, upload.mailbox, upload.keywords):
+            return PROBLEMS[MailboxProblem.LIMIT]
+    except TransientFailure:
+        return UNAVAILABLE
     return None
 
 
-async def _receive(session: Session, message: MessageCollector) -> bool | None:
-    """Feed the literal; False: it could not be kept. None: the command was refused at its end."""
+def _collect(session: Session, upload: _Upload) -> AbstractAsyncContextManager[MessageCollector]:
+    limit = session.services.settings().limits.max_message_bytes
+    held = min(HELD_OF_ONE, max(0, HELD_OCTETS - upload.held_octets))
+    return session.services.collect(Door.APPEND, limit, held)
+
+
+async def _receive(
+    session: Session, upload: _Upload, message: MessageCollector
+) -> AppendNext | AppendEnd | None:
+    """Feed one literal; returns what follows it. None: the command was refused there."""
     lines = LineEnds()
-    is_kept = True
     while True:
         event = await session.next_event(TRANSFER_S)
         match event:
             case AppendChunk():
-                is_kept = is_kept and await _feed(message, lines.convert(event.octets))
-            case AppendEnd():
-                return is_kept
+                if upload.is_kept:
+                    upload.is_kept = await _feed(message, lines.convert(event.octets))
+            case AppendNext() | AppendEnd():
+                return event
             case Rejected():
                 session.send(event.octets)
                 if event.close:
@@ -114,27 +179,15 @@ async def _feed(message: MessageCollector, octets: bytes) -> bool:
     return True
 
 
-async def _store(
-    session: Session,
-    tag: bytes,
-    command: AppendBegin,
-    target: MailboxInfo,
-    message: MessageCollector,
-) -> bytes:
-    services = session.services
-    date_s = command.internal_date_s
+async def _store(session: Session, tag: bytes, upload: _Upload) -> bytes:
+    assert upload.target is not None  # noqa: S101  looked up before the first literal
     try:
-        outcome = await services.append(
-            session.account,
-            target,
-            frozenset(command.flags),
-            int(services.clock.now_s()) if date_s is None else date_s,
-            message,
-        )
+        outcome = await session.services.append(session.account, upload.target, upload.messages)
     except MailboxGone:
         return PROBLEMS[MailboxProblem.TRY_CREATE].to(tag)
     if isinstance(outcome, Refuse):
         return REFUSALS[outcome.reason].to(tag)
     if session.selection is not None:
         session.selection.is_dirty = True
-    return ok(tag, "Append completed", f"APPENDUID {outcome.uid_validity} {outcome.uid}")
+    uids = format_set([receipt.uid for receipt in outcome]).decode("ascii")
+    return ok(tag, "Append completed", f"APPENDUID {outcome[0].uid_validity} {uids}")

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from chatmail.adapters.imap.replies import BAD_NUMBER
+from chatmail.adapters.imap.resync import tell_vanished
 from chatmail.adapters.imap.session import Farewell, Session
 from chatmail.domain.formats.mime_structure import Part, StructureScanner
 from chatmail.domain.model.errors import TransientFailure
@@ -46,13 +47,15 @@ Batch = list[tuple[MailboxEntry, list[Wanted]]]
 
 async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
     """FETCH, UID FETCH."""
-    if command.vanished:
+    if command.vanished and not session.has_qresync:
         return bad(tag, "QRESYNC is not enabled")
     uids = session.resolve(command.messages, command.by_uid)
     if uids is None:
         return BAD_NUMBER.to(tag)
     if command.changed_since is not None or "MODSEQ" in command.attributes:
         session.has_condstore = True
+    if command.vanished:
+        await tell_vanished(session, command.messages, command.changed_since or 0)
     run = _Run(session, plan_fetch(command, with_modseq=session.has_condstore))
     await run.all(uids, command.changed_since)
     return ok(tag, "Fetch completed")
@@ -186,8 +189,15 @@ class _Run:
                 attributes = (*attributes, "FLAGS")
                 if self._session.has_condstore and "MODSEQ" not in attributes:
                     attributes = (*attributes, "MODSEQ")
+        if "EMAILID" in attributes:
+            computed = {**(computed or {}), "EMAILID": self._email_id(entry)}
         sequence = self._session.selected.view.sequence_of(entry.uid)
         return open_line(sequence, entry, attributes, computed)
+
+    def _email_id(self, entry: MailboxEntry) -> bytes:
+        session = self._session
+        email_id = session.services.object_ids.email(session.account.id, entry)
+        return b"(%b)" % email_id.encode("ascii")
 
     # --- large messages, and those whose parts are asked for -------------------------------------
 

@@ -32,12 +32,15 @@ from chatmail.domain.wire.sasl import (
 )
 
 PRODUCT: Final = "chatmail"
+CONDSTORES: Final = frozenset(("CONDSTORE", "QRESYNC"))
 MAX_FAILURES: Final = 10
 _BASE: Final = (
     *("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "UNSELECT"),
     *("CHILDREN", "UIDPLUS", "MOVE", "CONDSTORE", "ESEARCH", "LIST-EXTENDED", "LIST-STATUS"),
-    *("SPECIAL-USE", "STATUS=SIZE", "WITHIN"),
+    *("MULTIAPPEND", "OBJECTID", "SEARCHRES", "SPECIAL-USE", "STATUS=SIZE", "WITHIN"),
 )
+_TO_ENABLE: Final = ("IMAP4rev2", "QRESYNC", "UTF8=ACCEPT")
+ENABLABLE: Final = {name.upper(): name for name in ("CONDSTORE", *_TO_ENABLE)}
 # Trap T14: core compares these atoms with case. Visible before login: spec mail 4.3.
 _CHATMAIL: Final = ("QUOTA", "QUOTA=RES-STORAGE", "METADATA", "XCHATMAIL", "XDELTAPUSH")
 _INACTIVE_COMPRESSION: Final = Reply("COMPRESSIONACTIVE", "DEFLATE is active already")
@@ -47,7 +50,7 @@ _NO_MECHANISM: Final = Reply("CANNOT", "Unsupported mechanism")
 def capabilities(session: Session) -> tuple[str, ...]:
     """Return what is offered in the present state of the connection (spec mail 4.3)."""
     settings = session.services.settings()
-    names = [*_BASE, f"APPENDLIMIT={settings.limits.max_message_bytes}", *_CHATMAIL]
+    names = [*_BASE, *_TO_ENABLE, f"APPENDLIMIT={settings.limits.max_message_bytes}", *_CHATMAIL]
     if settings.imap.compress and not session.machine.is_compressed:
         names.append("COMPRESS=DEFLATE")
     if not session.machine.tls_active:
@@ -80,12 +83,14 @@ async def tell_namespace(session: Session, tag: bytes, command: Namespace) -> by
 
 async def enable(session: Session, tag: bytes, command: Enable) -> bytes:
     """ENABLE (RFC 5161): names we do not know are left out."""
-    enabled = b""
-    if "CONDSTORE" in command.names:
-        session.has_condstore = True
-        session.machine.enable("CONDSTORE")
-        enabled = b" CONDSTORE"
-    return b"* ENABLED" + enabled + b"\r\n" + ok(tag, "Enabled")
+    enabled = [name for name in command.names if name in ENABLABLE]
+    for name in enabled:
+        session.machine.enable(name)
+    session.has_qresync = session.has_qresync or "QRESYNC" in enabled
+    # RFC 7162 §3.2.3: who can QRESYNC has CONDSTORE.
+    session.has_condstore = session.has_condstore or not CONDSTORES.isdisjoint(enabled)
+    told = "".join(f" {ENABLABLE[name]}" for name in enabled)
+    return b"* ENABLED%b\r\n" % told.encode("ascii") + ok(tag, "Enabled")
 
 
 async def start_tls(session: Session, tag: bytes, command: StartTls) -> bytes:

@@ -5,11 +5,13 @@ Source:  spec mail 4.4; RFC 3501 §6.3, RFC 5258, RFC 5819, RFC 6154.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import attrs
 
 from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
+from chatmail.adapters.imap.resync import missed_by, tell_missed
 from chatmail.adapters.imap.session import Selection, Session
 from chatmail.domain.model.mailbox import MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
@@ -26,7 +28,7 @@ from chatmail.domain.wire.imap.commands import (
     Subscribe,
 )
 from chatmail.domain.wire.imap.mailbox_name import DELIMITER, INBOX, matches
-from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status
+from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status, untagged_ok
 from chatmail.domain.wire.imap.view import SelectedView
 
 
@@ -38,14 +40,19 @@ async def noop(session: Session, tag: bytes, command: Noop) -> bytes:
 
 async def select(session: Session, tag: bytes, command: Select) -> bytes:
     """SELECT, EXAMINE. Constant cost: core selects after every message (spec mail 4.4)."""
-    if command.qresync is not None:
+    if command.qresync is not None and not session.has_qresync:
         return bad(tag, "QRESYNC is not enabled")
+    is_rev2 = session.machine.is_rev2
+    if session.selection is not None and (session.has_qresync or is_rev2):
+        # RFC 7162 §3.2.11, RFC 9051 §6.3.2: what follows is about the next mailbox.
+        session.send(untagged_ok("Previous mailbox is closed", "CLOSED"))
     session.deselect()
     await session.touch_daily()
     mailbox = await session.services.store.open(session.account.id, command.mailbox)
     if mailbox is None:
         return NO_SUCH_MAILBOX.to(tag)
     session.has_condstore = session.has_condstore or command.condstore
+    missed = None if command.qresync is None else await missed_by(mailbox, command.qresync)
     # Nothing awaits from here to the reply: the counters and the view are of one instant, and
     # what is committed afterwards sets the flag.
     info = mailbox.info()
@@ -59,8 +66,14 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
             first_unseen=0 if unseen is None else view.sequence_of(unseen),
             keywords=mailbox.keywords(),
             read_only=command.read_only,
+            is_rev2=is_rev2,
         )
     )
+    session.send(untagged_ok("Mailbox id", mailbox_id_code(session, info)))
+    if is_rev2:
+        await _tell_listed(session, info)
+    if missed is not None and command.qresync is not None:
+        await tell_missed(session, missed, command.qresync)
     if command.read_only:
         return ok(tag, "Examine completed", "READ-ONLY")
     return ok(tag, "Select completed", "READ-WRITE")
@@ -80,7 +93,16 @@ async def create(session: Session, tag: bytes, command: Create) -> bytes:
     problem = await session.services.change_mailbox.create(
         session.account.id, command.mailbox, command.special_use
     )
-    return _answer(tag, problem, "Create completed")
+    if problem is not None:
+        return PROBLEMS[problem].to(tag)
+    info = await session.services.store.info(session.account.id, command.mailbox)
+    code = "" if info is None else mailbox_id_code(session, info)  # None: it went at once
+    return ok(tag, "Create completed", code)
+
+
+def mailbox_id_code(session: Session, info: MailboxInfo) -> str:
+    """Return the response code that names a mailbox for good (RFC 8474 §4)."""
+    return f"MAILBOXID ({session.services.object_ids.mailbox(info)})"
 
 
 async def delete(session: Session, tag: bytes, command: Delete) -> bytes:
@@ -136,8 +158,14 @@ async def tell_status(session: Session, tag: bytes, command: Status) -> bytes:
         return NO_SUCH_MAILBOX.to(tag)
     if "HIGHESTMODSEQ" in command.items:  # RFC 7162 §3.1: this switches CONDSTORE on
         session.has_condstore = True
-    limit = session.services.settings().limits.max_message_bytes
-    return status(info, command.items, limit) + ok(tag, "Status completed")
+    return _status(session, info, command.items) + ok(tag, "Status completed")
+
+
+def _status(session: Session, info: MailboxInfo, items: Sequence[str]) -> bytes:
+    services = session.services
+    limit = services.settings().limits.max_message_bytes
+    mailbox_id = services.object_ids.mailbox(info) if "MAILBOXID" in items else ""
+    return status(info, items, limit, mailbox_id, is_utf8=session.machine.is_utf8)
 
 
 # --- LIST, LSUB ------------------------------------------------------------------------------
@@ -160,6 +188,9 @@ class _Named:
         return None if self.info is None else self.info.special_use
 
 
+_PLAIN_LIST: Final = List("", ("*",), is_extended=True, return_subscribed=True)
+
+
 async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
     """LIST with its extensions, and LSUB."""
     kind = b"LSUB" if command.is_lsub else b"LIST"
@@ -167,8 +198,9 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
     if command.patterns == ("",) and not command.is_extended:
         # RFC 3501 §6.3.8: the empty name asks for the delimiter.
         return listed(kind, ("\\Noselect",), "") + done
+    command = attrs.evolve(command, is_extended=True) if session.machine.is_rev2 else command
+    is_utf8 = session.machine.is_utf8
     infos = await session.services.store.list(session.account.id)
-    limit = session.services.settings().limits.max_message_bytes
     known = _hierarchy(infos)
     for named in _ordered(known):
         if not _is_wanted(named, command):
@@ -178,10 +210,18 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
         if not (_is_selected(named, command) or has_hit_below or is_parent):
             continue
         attributes = _attributes(named, command)
-        session.send(listed(kind, attributes, named.name, childinfo=has_hit_below))
+        session.send(listed(kind, attributes, named.name, has_hit_below, is_utf8=is_utf8))
         if command.return_status and named.info is not None:
-            session.send(status(named.info, command.return_status, limit))
+            session.send(_status(session, named.info, command.return_status))
     return done
+
+
+async def _tell_listed(session: Session, info: MailboxInfo) -> None:
+    """Tell the LIST line of one mailbox, as SELECT does for IMAP4rev2 (RFC 9051 §6.3.2)."""
+    known = _hierarchy(await session.services.store.list(session.account.id))
+    named = known.get(info.name) or _Named(info.name, info, has_children=False)
+    attributes = _attributes(named, _PLAIN_LIST)
+    session.send(listed(b"LIST", attributes, info.name, is_utf8=session.machine.is_utf8))
 
 
 def _hierarchy(infos: list[MailboxInfo]) -> dict[str, _Named]:

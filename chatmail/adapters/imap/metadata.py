@@ -37,7 +37,9 @@ async def get_metadata(session: Session, tag: bytes, command: GetMetadata) -> by
         max_size=command.max_size,
         depth=command.depth,
     )
-    told = metadata(command.mailbox, answer.entries) if answer.entries else b""
+    told = b""
+    if answer.entries:
+        told = metadata(command.mailbox, answer.entries, is_utf8=session.machine.is_utf8)
     longest = answer.longest_left_out
     code = f"METADATA LONGENTRIES {longest}" if longest else ""
     return told + ok(tag, "Getmetadata completed", code)
@@ -66,7 +68,8 @@ async def get_quota_root(session: Session, tag: bytes, command: GetQuotaRoot) ->
     """GETQUOTAROOT: the root and its numbers together (trap T18)."""
     if not await _exists(session, command.mailbox):
         return NO_SUCH_MAILBOX.to(tag)
-    told = quota_root(command.mailbox, ROOT) + await _usage(session)
+    root = quota_root(command.mailbox, ROOT, is_utf8=session.machine.is_utf8)
+    told = root + await _usage(session)
     return told + ok(tag, "Getquotaroot completed")
 
 

@@ -34,6 +34,7 @@ UNAVAILABLE: Final = Reply("UNAVAILABLE", "Temporary server problem, try again l
 TOO_MANY_SESSIONS: Final = Reply("LIMIT", "Too many connections.")
 READ_ONLY: Final = Reply("READ-ONLY", "Mailbox is read-only.")
 NO_SUCH_MAILBOX: Final = Reply("NONEXISTENT", "Mailbox doesn't exist")
+BAD_CHARSET: Final = Reply("BADCHARSET (US-ASCII UTF-8)", "Charset not supported")
 BAD_NUMBER: Final = Reply("", "Invalid message number", b"BAD")
 
 _POLICY: Final = Reply("CANNOT", "Policy Rejection")

@@ -5,12 +5,13 @@ Source:  RFC 3501 §6.4.4, RFC 4731, RFC 7162 §3.1.5; spec mail 4.4.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
-from chatmail.adapters.imap.replies import BAD_NUMBER
+from chatmail.adapters.imap.replies import BAD_CHARSET, BAD_NUMBER, Reply
 from chatmail.adapters.imap.session import Session
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import MailboxEntry
@@ -22,8 +23,13 @@ from chatmail.domain.wire.imap.commands import (
     SearchOr,
     SearchSet,
 )
-from chatmail.domain.wire.imap.responses import bad, esearch, ok, search
-from chatmail.domain.wire.imap.search import Searcher, extended_result, uses_modseq
+from chatmail.domain.wire.imap.responses import esearch, ok, search
+from chatmail.domain.wire.imap.search import (
+    Searcher,
+    extended_result,
+    saved_result,
+    uses_modseq,
+)
 from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
 from chatmail.domain.wire.imap.sequence import exceeds, format_set
 
@@ -43,23 +49,40 @@ class _Reading:
 
 async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
     """SEARCH, UID SEARCH."""
-    if command.options is not None and "SAVE" in command.options:
-        return bad(tag, "SAVE is not supported")
     view = session.selected.view
     if _names_too_high(command.key, max(view.count, 1)):
         return BAD_NUMBER.to(tag)
     with_modseq = uses_modseq(command.key)
     session.has_condstore = session.has_condstore or with_modseq
-    found = await _find(session, command.key)
-    numbers = [int(entry.uid) if command.by_uid else view.sequence_of(entry.uid) for entry in found]
+    options = command.options
+    found: list[MailboxEntry] | Reply = BAD_CHARSET
+    try:
+        if command.is_charset_known:
+            found = await _find(session, command.key)
+    except TransientFailure:
+        _save(session, options, [])
+        raise
+    if isinstance(found, Reply):
+        _save(session, options, [])
+        return found.to(tag)
+    uids = [int(entry.uid) for entry in found]
+    _save(session, options, uids)
+    numbers = uids if command.by_uid else [view.sequence_of(entry.uid) for entry in found]
     modseqs = [int(entry.modseq) for entry in found] if with_modseq else None
-    if command.options is None:
-        highest = max(modseqs) if modseqs else None
-        session.send(search(numbers, highest))
-    else:
-        items = _items(command.options, numbers, modseqs)
+    if options is None and session.machine.is_rev2:
+        options = ("ALL",)  # RFC 9051 §6.4.4: there is no SEARCH response any more
+    if options is None:
+        session.send(search(numbers, max(modseqs) if modseqs else None))
+    elif options != ("SAVE",):  # RFC 5182 §2.1: alone it asks for no untagged response
+        items = _items(options, numbers, modseqs)
         session.send(esearch(tag, by_uid=command.by_uid, items=items))
     return ok(tag, "Search completed")
+
+
+def _save(session: Session, options: tuple[str, ...] | None, uids: list[int]) -> None:
+    """Set `$` if that was asked for; a search that fails with NO empties it (RFC 5182 §2.1)."""
+    if options is not None and "SAVE" in options:
+        session.selected.saved = saved_result(options, uids)
 
 
 def _items(
@@ -84,7 +107,14 @@ async def _find(session: Session, key: SearchKey) -> list[MailboxEntry]:
     selection = session.selected
     view, mailbox = selection.view, selection.mailbox
     now_s = int(session.services.clock.now_s())
-    searcher = Searcher(key, view.uids, view.count, now_s=now_s)
+    searcher = Searcher(
+        key,
+        view.uids,
+        view.count,
+        now_s=now_s,
+        saved=selection.saved,
+        email_id=partial(session.services.object_ids.email, session.account.id),
+    )
     reading = _Reading(needs_content(key), MAX_READ_OCTETS)
     found = []
     looked = 0

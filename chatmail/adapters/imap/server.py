@@ -53,7 +53,8 @@ from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, RemoteProtocolError, TransientFailure
 from chatmail.domain.wire.imap import commands
 from chatmail.domain.wire.imap.events import CommandReceived, ContinuationWanted, Rejected
-from chatmail.domain.wire.imap.responses import bye, ok, untagged_ok
+from chatmail.domain.wire.imap.responses import bye, held_back, ok, untagged_ok
+from chatmail.domain.wire.imap.resync import names_numbers
 from chatmail.domain.wire.imap.view import Permit
 
 FAREWELL_S: Final = 5.0
@@ -173,7 +174,10 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
         reply = await HANDLERS[kind](session, tag, command)
         selection = session.selection
         if selection is not None and (selection.is_dirty or kind is commands.Noop):
-            await session.tell_news(_permit(command), with_uid=kind is commands.Noop)
+            permit = _permit(command, has_qresync=session.has_qresync)
+            await session.tell_news(permit, with_uid=kind is commands.Noop)
+            if selection.is_dirty and session.has_qresync:
+                session.send(held_back(selection.view.modseq))
         return reply
     except MailboxGone:
         raise Farewell(BYE_MAILBOX_DELETED) from None
@@ -184,10 +188,18 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
         return UNAVAILABLE.to(tag)
 
 
-def _permit(command: commands.Command) -> Permit:
-    """Say which news may go into the reply to a command (RFC 3501 §7.4.1; spec mail 4.6)."""
+def _permit(command: commands.Command, *, has_qresync: bool) -> Permit:
+    """Say which news may go into the reply to a command (RFC 3501 §7.4.1; spec mail 4.6).
+
+    A client that uses QRESYNC counts by UID: only commands with message numbers hold news back
+    (RFC 7162 §3.2.10.2).
+    """
     if isinstance(command, commands.Fetch):
-        return Permit.ARRIVALS
+        return Permit.ALL if has_qresync and command.by_uid else Permit.ARRIVALS
     if isinstance(command, commands.Search):
+        if has_qresync and names_numbers(command.key):
+            return Permit.ARRIVALS
         return Permit.ALL if command.by_uid else Permit.ARRIVALS
-    return Permit.FLAGS if isinstance(command, commands.Store) else Permit.ALL
+    if isinstance(command, commands.Store):
+        return Permit.ALL if has_qresync and command.by_uid else Permit.FLAGS
+    return Permit.ALL

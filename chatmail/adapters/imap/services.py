@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from chatmail.domain.model.message import Door
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import Refuse
 from chatmail.domain.ports.hints import MailboxHints
-from chatmail.domain.ports.mailstore import MailStore
+from chatmail.domain.ports.mailstore import MailStore, ObjectIds
 from chatmail.domain.ports.system import Clock, LiveSessions, Log
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
@@ -56,6 +56,14 @@ class DrainSignal(Protocol):
 class MessageCollector(Protocol):
     """One message while it arrives."""
 
+    @property
+    def size(self) -> int:
+        """Octets fed so far."""
+
+    @property
+    def is_spooled(self) -> bool:
+        """Say whether it no longer waits in memory."""
+
     async def feed(self, chunk: bytes) -> None:
         """Take at most 64 KiB. Raises TransientFailure: it cannot be kept."""
 
@@ -64,7 +72,7 @@ class CollectMessage(Protocol):
     """Makes collectors."""
 
     def __call__(
-        self, door: Door, max_bytes: int
+        self, door: Door, max_bytes: int, held_bytes: int = ...
     ) -> AbstractAsyncContextManager[MessageCollector]: ...
 
 
@@ -75,10 +83,9 @@ class AppendToMailbox(Protocol):
         self,
         account: Account,
         mailbox: MailboxInfo,
-        flags: Flags,
-        internal_date_s: int,
-        message: Any,  # the very collector that `collect` made: this face only hands it on
-    ) -> AppendReceipt | Refuse: ...
+        # The very collectors that `collect` made: this face only hands them on.
+        messages: Sequence[tuple[Flags, int, Any]],
+    ) -> tuple[AppendReceipt, ...] | Refuse: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +98,7 @@ class ImapServices:
     collect: CollectMessage
     change_mailbox: ChangeMailbox
     metadata: ServiceMetadata
+    object_ids: ObjectIds
     hints: MailboxHints
     sessions: LiveSessions
     settings: Callable[[], SettingsSnapshot]

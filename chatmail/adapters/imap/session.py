@@ -11,7 +11,7 @@ far away or lifted while a command runs, so neither a timeout nor a drain cuts a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -55,7 +55,7 @@ class Farewell(Exception):
 class Selection:
     """The selected mailbox of a session."""
 
-    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "view")
+    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "saved", "view")
 
     def __init__(
         self,
@@ -68,6 +68,8 @@ class Selection:
         self.view = view
         self.is_read_only = is_read_only
         self.is_dirty = False
+        # What `$` stands for: UIDs, which expunges and arrivals leave true (RFC 5182 §2.1).
+        self.saved: Sequence[int] = ()
         self._subscription: AbstractContextManager[None] | None = None
 
     def listen(self, hints: MailboxHints, wake: Callable[[], None]) -> None:
@@ -94,6 +96,7 @@ class Session:
         "account_or_none",
         "failures",
         "has_condstore",
+        "has_qresync",
         "is_in_literal",
         "is_waiting",
         "machine",
@@ -121,6 +124,7 @@ class Session:
         self.failures = 0
         self.token: str | None = None
         self.has_condstore = False
+        self.has_qresync = False
         self.selection: Selection | None = None
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
@@ -306,7 +310,8 @@ class Session:
         # `1:*` in an empty mailbox is no mistake worth a BAD.
         if not by_uid and exceeds(messages, max(view.count, 1)):
             return None
-        return resolve(messages, view.uids, view.count, by_uid=by_uid)
+        saved = self.selected.saved
+        return resolve(messages, view.uids, view.count, by_uid=by_uid, saved=saved)
 
     async def tell_news(self, permit: Permit, *, with_uid: bool = False) -> None:
         """Queue what has changed in the selected mailbox, as far as it may be told now."""
@@ -330,8 +335,10 @@ class Session:
                 changes,
                 *mailbox.uids(),
                 permit,
-                with_uid=with_uid,
+                # RFC 9051 §7.5.2 as RFC 7162 §3.2.4: unsolicited FETCH names the UID.
+                with_uid=with_uid or self.has_qresync or self.machine.is_rev2,
                 with_modseq=self.has_condstore,
+                by_vanished=self.has_qresync,
             )
             if octets is not None:
                 break

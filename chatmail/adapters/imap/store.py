@@ -19,6 +19,7 @@ from chatmail.domain.wire.imap.commands import Copy, Expunge, Store
 from chatmail.domain.wire.imap.fetch import flags_line
 from chatmail.domain.wire.imap.responses import ok, untagged_ok
 from chatmail.domain.wire.imap.sequence import format_set
+from chatmail.domain.wire.imap.view import Permit
 
 _OPERATIONS: Final = {
     "=": FlagOperation.REPLACE,
@@ -125,7 +126,10 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
     if command.move:
         # RFC 6851 §4.3: COPYUID first, so that the client knows what the EXPUNGEs are.
         session.send(untagged_ok("Moved", _copyuid(receipt)))
-        return ok(tag, done)
+        if not session.has_qresync:
+            return ok(tag, done)
+        await session.tell_news(Permit.ALL)
+        return ok(tag, done, f"HIGHESTMODSEQ {selection.view.modseq}")
     return ok(tag, done, _copyuid(receipt))
 
 

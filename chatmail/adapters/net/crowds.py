@@ -35,6 +35,11 @@ class Crowd:
         self._limits = limits
         self._by_source: dict[str, int] = {}
 
+    @property
+    def sources(self) -> int:
+        """How many sources are connected; loopback is none."""
+        return len(self._by_source)
+
     def enter(self, host: str) -> bool:
         """Count an arrival; False: a limit is reached, and it is not counted.
 

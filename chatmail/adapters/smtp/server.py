@@ -40,6 +40,8 @@ from chatmail.domain.wire.smtp.server import SmtpServer
 
 IDLE_S: Final = 300.0
 """RFC 5321 §4.5.3.2: silence that ends a session, in commands and in content."""
+DEADLINE_SLACK_S: Final = 10.0
+"""How late silence may be noticed: moving a deadline costs more than the rest of a wait."""
 STALLED_S: Final = 900.0
 """A peer that drips octets without ever finishing anything (spec federation-web B1.7)."""
 COMMIT_S: Final = 45.0
@@ -169,7 +171,9 @@ class _Session:
         return event
 
     async def _receive(self) -> bytes:
-        self._move_deadline(min(trio.current_time() + IDLE_S, self._progress_at + STALLED_S))
+        deadline = min(trio.current_time() + IDLE_S, self._progress_at + STALLED_S)
+        if not deadline <= self._scope.deadline <= deadline + DEADLINE_SLACK_S:
+            self._move_deadline(deadline + DEADLINE_SLACK_S)
         self._is_waiting = True
         octets = await self._stream.receive_some()
         self._is_waiting = False
@@ -336,7 +340,7 @@ class _Session:
                 if event.fault is not None:
                     failure = _CONTENT_FAULTS[event.fault]
                 self._answer(failure or await self._hand_over(message))
-                self._move_deadline(trio.current_time() + IDLE_S)
+                self._move_deadline(trio.current_time() + IDLE_S + DEADLINE_SLACK_S)
 
     async def _keep(self, message: MessageSink, octets: bytes) -> Reply | None:
         """Feed the sink; after trouble the rest is read to its end and dropped."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
+from chatmail.adapters.storage.departure import LAST_DELETED_VALIDITY, DeleteAccountJob, drain
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, StoreIndex
 from chatmail.adapters.storage.names import INBOX, next_uid_validity
@@ -25,10 +26,9 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.ports.accounts import Tombstone
 
-LAST_DELETED_VALIDITY: Final = "last_deleted_uid_validity"
 
-
-def _account_of(row: Any, address: EmailAddress | None = None) -> Account:
+def account_of(row: Any, address: EmailAddress | None = None) -> Account:
+    """Return the account of a row of `accounts`."""
     return Account(
         id=AccountId(row.id),
         address=address or EmailAddress.parse(row.address),
@@ -42,7 +42,7 @@ def _account_of(row: Any, address: EmailAddress | None = None) -> Account:
 
 def _record_of(tx: Transaction, row: Any) -> AccountRecord:
     heads = [MailboxHead.of_row(head) for head in tx.sql.heads_of.all(row.id)]
-    return AccountRecord(_account_of(row), heads)
+    return AccountRecord(account_of(row), heads)
 
 
 class LookUpAccount(Job):
@@ -146,7 +146,7 @@ class CreateAccount(Job):
 
 def _found(tx: Transaction, row: Any) -> AccountRecord:
     heads = tx.heads_of(row.id)
-    return AccountRecord(_account_of(row), heads.values())
+    return AccountRecord(account_of(row), heads.values())
 
 
 class _Update(Job):
@@ -239,52 +239,6 @@ class _LookUpTombstone(Job):
         self.found = Tombstone(secret=row[0], expires_s=row[1]) if row and is_live else None
 
 
-class _Delete(Job):
-    """Everything of an account goes in one transaction, so a crash leaves all or nothing."""
-
-    __slots__ = ("_account", "_existed", "_key_of", "_tokens", "_until_s")
-
-    def __init__(
-        self,
-        account: AccountId,
-        until_s: int | None,
-        tombstones: TombstoneKeys,
-        tokens: TokenCache,
-    ) -> None:
-        self._account = account
-        self._until_s = until_s
-        self._key_of = tombstones
-        self._tokens = tokens
-        self._existed = False
-
-    @property
-    def touches(self) -> Touches:
-        return Touches(households=(self._account,))
-
-    def plan(self, tx: Transaction) -> None:
-        row = tx.sql.account.one(self._account)
-        self._existed = row is not None
-        if row is None:
-            return
-        for head in tx.heads_of(self._account).values():
-            tx.drop_mailbox(head)
-        tx.sql.remove_tokens.run(self._account)
-        tx.sql.remove_reports_of.run(row.address)
-        tx.sql.remove_account.run(self._account)
-        tx.tell(account_changed(self._account))
-        # A later account of this address must not show a UIDVALIDITY a client has seen.
-        tx.sql.raise_fact.run(LAST_DELETED_VALIDITY, row.last_uid_validity)
-        if self._until_s is not None:
-            key = self._key_of(EmailAddress.parse(row.address))
-            tx.sql.save_tombstone.run(key, row.secret, self._until_s)
-
-    def publish(self, index: StoreIndex) -> None:
-        if self._existed:
-            index.account_count -= 1
-            index.drop_record(self._account)
-            self._tokens.forget(self._account)
-
-
 class TombstoneKeys:
     """Keyed hashes of addresses: a stolen table names nobody (spec policy 2.7)."""
 
@@ -358,9 +312,29 @@ class SqlAccountStore:
         """Return the live tombstone of a deleted address."""
         return (await self._writer.do(_LookUpTombstone(self._key_of(address), now_s))).found
 
-    async def delete(self, account: AccountId, tombstone_until_s: int | None) -> None:
-        """Delete the account, its mailboxes, messages, tokens and reports."""
-        await self._writer.do(_Delete(account, tombstone_until_s, self._key_of, self._tokens))
+    async def delete(
+        self,
+        account: AccountId,
+        tombstone_until_s: int | None,
+        *,
+        barred_for: str | None = None,
+        unless_used_since_s: int | None = None,
+    ) -> bool:
+        """Delete the account at once; messages of large mailboxes go in pieces behind it.
+
+        Returns:  whether there was an account and it was deleted.
+        """
+        job = DeleteAccountJob(
+            account,
+            tombstone_until_s,
+            self._key_of,
+            self._tokens,
+            barred_for=barred_for,
+            unless_used_since_s=unless_used_since_s,
+        )
+        await self._writer.do(job)
+        await drain(self._writer, job.departing)
+        return job.is_deleted
 
     async def count(self) -> int:
         """Return the number of accounts; from memory."""

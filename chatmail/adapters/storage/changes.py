@@ -1,4 +1,4 @@
-"""Changes of messages that are in mailboxes: flags, expunge, copy, move, trim."""
+"""Changes of messages that are in mailboxes: flags, expunge, copy, move."""
 
 from __future__ import annotations
 
@@ -169,6 +169,7 @@ class CopyJob(Job):
         "_gone",
         "_gone_at",
         "_limit_bytes",
+        "_limit_messages",
         "_moves",
         "_source",
         "_target",
@@ -187,6 +188,7 @@ class CopyJob(Job):
         target: str,
         *,
         limit_bytes: int | None = None,
+        limit_messages: int | None = None,
         moves: bool = False,
     ) -> None:
         self._source = source
@@ -194,6 +196,7 @@ class CopyJob(Job):
         self._account = account
         self._target = target
         self._limit_bytes = limit_bytes
+        self._limit_messages = limit_messages
         self._moves = moves
         self._target_id = source
         self._arrived: list[MailboxEntry] = []
@@ -220,6 +223,10 @@ class CopyJob(Job):
         if self._limit_bytes is not None:
             used = sum(head.octets for head in heads.values())
             if used + sum(one.size for one in found) > self._limit_bytes:
+                return MailboxProblem.OVER_QUOTA
+        if self._limit_messages is not None:
+            held = sum(head.messages for head in heads.values())
+            if held + len(found) > self._limit_messages:
                 return MailboxProblem.OVER_QUOTA
         if found:
             self._target_id = target.id
@@ -279,46 +286,3 @@ def copy_messages(
             )
         )
     return arrived
-
-
-class TrimJob(Job):
-    """Quota clean-up: oldest messages of an account, any mailbox, seen or not."""
-
-    __slots__ = ("_account", "_before_s", "_gone", "_target_bytes", "used_bytes")
-
-    def __init__(self, account: AccountId, target_bytes: int, older_than_s: int) -> None:
-        self._account = account
-        self._target_bytes = target_bytes
-        self._before_s = older_than_s
-        self._gone: list[tuple[MailboxId, list[int], int]] = []
-        self.used_bytes = 0
-
-    @property
-    def touches(self) -> Touches:
-        """Return what it changes."""
-        return Touches(households=(self._account,))
-
-    def plan(self, tx: Transaction) -> None:
-        """Expunge until the target is met or nothing old enough is left."""
-        self._gone = []
-        used = tx.usage(self._account)
-        doomed: dict[MailboxId, list[StoredMessage]] = {}
-        if used > self._target_bytes:
-            tx.flush()
-            with tx.sql.oldest_of.run(self._account, self._before_s) as rows:
-                while used > self._target_bytes and (row := rows.fetchone()) is not None:
-                    message = StoredMessage(row[1:])
-                    used -= message.size
-                    doomed.setdefault(row[0], []).append(message)
-        for mailbox, messages in doomed.items():
-            head = tx.need(mailbox)
-            head.highest_modseq += 1
-            tx.strike(head, sorted(messages, key=lambda one: one.uid))
-            self._gone.append((mailbox, [one.uid for one in messages], head.highest_modseq))
-        tx.release([one for messages in doomed.values() for one in messages])
-        self.used_bytes = used
-
-    def publish(self, index: StoreIndex) -> None:
-        """Take the messages away."""
-        for mailbox, uids, modseq in self._gone:
-            index.remove(mailbox, uids, modseq)

@@ -18,6 +18,7 @@ import attrs
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.segments import Place
+from chatmail.adapters.storage.shown import Shown
 from chatmail.domain.model.account import Account, AccountId
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxEntry, MailboxId
@@ -64,9 +65,13 @@ class AccountRecord:
         self._account: Account | None = None
 
     def account(self) -> Account:
-        """Return the account with the octets used as of the last commit."""
+        """Return the account with what it holds as of the last commit."""
         if self._account is None:
-            self._account = attrs.evolve(self.stored, used_bytes=self.used_bytes())
+            self._account = attrs.evolve(
+                self.stored,
+                used_bytes=self.used_bytes(),
+                used_messages=sum(head.messages for head in self.heads.values()),
+            )
         return self._account
 
     def used_bytes(self) -> int:
@@ -114,6 +119,7 @@ class StoreIndex:
         self.loaded: dict[MailboxId, LoadedMailbox] = {}
         self.loading: dict[MailboxId, LoadTicket] = {}
         self.account_count = 0
+        self.shown = Shown()
         self._by_id: OrderedDict[AccountId, AccountRecord] = OrderedDict()
         self._by_address: dict[EmailAddress, AccountRecord] = {}
         self._idle: OrderedDict[MailboxId, LoadedMailbox] = OrderedDict()

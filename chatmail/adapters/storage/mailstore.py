@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Sequence
 
 import trio
 
 from chatmail.adapters.storage.accounts import LookUpAccount
-from chatmail.adapters.storage.changes import CopyJob, ExpungeJob, FlagJob, TrimJob
+from chatmail.adapters.storage.changes import CopyJob, ExpungeJob, FlagJob
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, LoadTicket, StoreIndex
 from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.names import CreateJob, DeleteJob, RenameJob, SubscribeJob
 from chatmail.adapters.storage.reader import Reader
+from chatmail.adapters.storage.retention import Trimmer
 from chatmail.adapters.storage.segment_reader import Damaged, SegmentReader, Wanted
 from chatmail.adapters.storage.writer import Log, Writer
 from chatmail.adapters.system.redaction import Public
@@ -30,6 +32,7 @@ from chatmail.domain.model.mailbox import (
     Uid,
     UidValidity,
 )
+from chatmail.domain.model.retention import TrimGoal
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
 
 
@@ -66,7 +69,8 @@ class SharedMailbox:
 
     def uids(self) -> tuple[Sequence[Uid], int]:
         """Return a shared ascending sequence of UIDs and how many of its items are valid."""
-        self._head()
+        head = self._head()
+        self._index.shown.note(head.id, head.uid_next)
         uids: Sequence[Uid] = self._loaded.uids  # type: ignore[assignment]
         return uids, len(uids)
 
@@ -90,7 +94,8 @@ class SharedMailbox:
         No checkpoint, no thread, while the journal in memory goes back that far.
         Raises:  TransientFailure: old expunges could not be read. MailboxGone.
         """
-        self._head()
+        head = self._head()
+        self._index.shown.note(head.id, head.uid_next)
         loaded = self._loaded
         if modseq >= loaded.journal_floor:
             return loaded.changes(modseq, uid_next)
@@ -128,6 +133,7 @@ class SqlMailStore:
         self._reader = reader
         self._index = index
         self._log = log
+        self._trim = Trimmer(writer, reader)
 
     async def open(self, account: AccountId, name: str) -> SharedMailbox | None:
         """Open a mailbox by its exact name; None: there is none.
@@ -217,9 +223,17 @@ class SqlMailStore:
         target: str,
         *,
         limit_bytes: int | None,
+        limit_messages: int | None = None,
     ) -> CopyReceipt | MailboxProblem:
         """Copy messages, all or none; octets are shared."""
-        job = CopyJob(source, uids, account, target, limit_bytes=limit_bytes)
+        job = CopyJob(
+            source,
+            uids,
+            account,
+            target,
+            limit_bytes=limit_bytes,
+            limit_messages=limit_messages,
+        )
         return (await self._writer.do(job)).outcome
 
     async def move(
@@ -266,12 +280,24 @@ class SqlMailStore:
         record = await self._record(account)
         return 0 if record is None else record.used_bytes()
 
-    async def trim(self, account: AccountId, target_bytes: int, older_than_s: int) -> int:
+    async def trim(
+        self,
+        account: AccountId,
+        target_bytes: int,
+        older_than_s: int,
+        *,
+        target_messages: int | None = None,
+    ) -> int:
         """Expunge oldest messages until at most `target_bytes` are used.
 
         Returns:  octets in use afterwards.
         """
-        return (await self._writer.do(TrimJob(account, target_bytes, older_than_s))).used_bytes
+        goal = TrimGoal(
+            octets=target_bytes,
+            messages=sys.maxsize if target_messages is None else target_messages,
+            older_than_s=older_than_s,
+        )
+        return (await self._trim(account, goal))[0]
 
     async def _record(self, account: AccountId) -> AccountRecord | None:
         record = self._index.record_of(account)

@@ -39,6 +39,9 @@ accounts: Final = Table(
     Column("last_login_day", BigInteger),
     Column("last_uid_validity", BigInteger, nullable=False),
 )
+_never = accounts.c.first_login_day.is_(None)
+Index("accounts_unused", accounts.c.created_s, sqlite_where=_never, postgresql_where=_never)
+Index("accounts_by_login", accounts.c.last_login_day)
 
 mailboxes: Final = Table(
     "mailboxes",
@@ -71,7 +74,16 @@ blobs: Final = Table(
     Column("internal_date_s", BigInteger, nullable=False),  # COPY keeps it, so all copies share it
     Column("refs", BigInteger, nullable=False),
 )
-Index("blobs_by_segment", blobs.c.segment)
+Index("blobs_by_segment", blobs.c.segment, blobs.c.place, blobs.c.size)
+Index("blobs_by_date", blobs.c.internal_date_s)
+LARGE_BYTES: Final = 65536  # most messages are smaller and stay out of this index
+_is_large = blobs.c.size > LARGE_BYTES
+Index(
+    "blobs_large_by_date",
+    blobs.c.internal_date_s,
+    sqlite_where=_is_large,
+    postgresql_where=_is_large,
+)
 
 messages: Final = Table(
     "messages",
@@ -83,6 +95,7 @@ messages: Final = Table(
     Column("keywords", Text, nullable=False),  # sorted, one space between
     Column("blob", BigInteger, nullable=False),
 )
+Index("messages_by_blob", messages.c.blob)
 
 expunged: Final = Table(
     "expunged",
@@ -91,6 +104,20 @@ expunged: Final = Table(
     Column("modseq", BigInteger, primary_key=True, autoincrement=False),
     Column("uid", BigInteger, primary_key=True, autoincrement=False),
     Column("at_s", BigInteger, nullable=False),
+)
+Index("expunged_by_time", expunged.c.at_s)
+
+shown: Final = Table(  # messages below this UID were shown in some session
+    "shown",
+    metadata,
+    Column("mailbox", BigInteger, primary_key=True, autoincrement=False),
+    Column("uid_next", BigInteger, nullable=False),
+)
+
+departing: Final = Table(  # mailboxes whose row is gone and whose messages go in pieces
+    "departing",
+    metadata,
+    Column("mailbox", BigInteger, primary_key=True, autoincrement=False),
 )
 
 dead_blobs: Final = Table(  # records without a reader, until their octets are overwritten
@@ -133,6 +160,7 @@ device_tokens: Final = Table(
     Column("token", Text, nullable=False),
     Column("updated_s", BigInteger, nullable=False),
 )
+Index("device_tokens_by_age", device_tokens.c.updated_s)
 
 reports: Final = Table(
     "reports",
@@ -147,3 +175,10 @@ reports: Final = Table(
     Column("attempts", BigInteger, nullable=False),
 )
 Index("reports_by_sender", reports.c.sender)
+
+settings: Final = Table(  # what was changed while running; unknown keys are kept
+    "settings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

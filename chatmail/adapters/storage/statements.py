@@ -12,7 +12,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    func,
+    exists,
     insert,
     select,
     text,
@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from chatmail.adapters.storage.database import Prepared, is_shared
+from chatmail.adapters.storage.retention_sql import RetentionStatements
 from chatmail.adapters.storage.schema import (
     accounts,
     barred,
@@ -34,6 +35,7 @@ from chatmail.adapters.storage.schema import (
     store_facts,
     tombstones,
 )
+from chatmail.adapters.storage.settings_statements import SettingsStatements
 
 HEAD_COLUMNS: Final = tuple(mailboxes.c)
 
@@ -92,6 +94,12 @@ SAVE_TOMBSTONE: Final = text(
     ON CONFLICT (key) DO UPDATE SET secret = excluded.secret, expires_s = excluded.expires_s"""
 )
 
+SAVE_FACT: Final = text(
+    """INSERT INTO store_facts (name, value) VALUES (:p_name, :p_value)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+)
+
+# Whoever deletes concurrently, the largest value stays.
 RAISE_FACT: Final = text(
     """INSERT INTO store_facts (name, value) VALUES (:p_name, :p_value)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value
@@ -173,6 +181,8 @@ class Statements:
         self._prepare_messages(connection)
         self._prepare_accounts(connection)
         self._prepare_rest(connection)
+        self.settings = SettingsStatements(connection)
+        self.retention = RetentionStatements(connection)
 
     def _prepare_messages(self, connection: Connection) -> None:
         mailbox = _param("p_mailbox")
@@ -231,16 +241,6 @@ class Statements:
         self.add_dead = Prepared(connection, insert(dead_blobs), [c.name for c in dead_blobs.c])
         self.remove_dead = Prepared(
             connection, delete(dead_blobs).where(dead_blobs.c.id == _param("p_id")), ["p_id"]
-        )
-        self.oldest_of = Prepared(
-            connection,
-            select(messages.c.mailbox, *MESSAGE_COLUMNS)
-            .join_from(messages, blobs, messages.c.blob == blobs.c.id)
-            .join(mailboxes, mailboxes.c.id == messages.c.mailbox)
-            .where(mailboxes.c.account == _param("p_account"))
-            .where(blobs.c.internal_date_s < _param("p_before"))
-            .order_by(blobs.c.internal_date_s, messages.c.mailbox, messages.c.uid),
-            ["p_account", "p_before"],
         )
 
     def _prepare_accounts(self, connection: Connection) -> None:
@@ -306,6 +306,7 @@ class Statements:
             connection, select(store_facts.c.value).where(store_facts.c.name == name), ["p_name"]
         )
         self.raise_fact = Prepared(connection, RAISE_FACT, ["p_name", "p_value"])
+        self.save_fact = Prepared(connection, SAVE_FACT, ["p_name", "p_value"])
 
         account = _param("p_account")
         position = _param("p_position")
@@ -372,11 +373,7 @@ class Statements:
             connection, delete(segments).where(segments.c.number == segment), ["p_segment"]
         )
         self.in_segment = [
-            Prepared(
-                connection,
-                select(func.min(table.c.id)).where(table.c.segment == segment),
-                ["p_segment"],
-            )
+            Prepared(connection, select(exists().where(table.c.segment == segment)), ["p_segment"])
             for table in (blobs, dead_blobs)
         ]
         mailbox = _param("p_mailbox")

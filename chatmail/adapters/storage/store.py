@@ -32,10 +32,13 @@ from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
 from chatmail.adapters.storage.mailstore import SegmentMailStore, SqlMailStore
+from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
 from chatmail.adapters.storage.reader import Reader
+from chatmail.adapters.storage.retention import SqlRetention
 from chatmail.adapters.storage.segment_reader import SegmentReader
 from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
+from chatmail.adapters.storage.settings import SqlSettingsStore
 from chatmail.adapters.storage.spool import SegmentBlobStore
 from chatmail.adapters.storage.tokens import SqlDeviceTokens, TokenCache
 from chatmail.adapters.storage.upkeep import Upkeep
@@ -100,6 +103,8 @@ class Store:
         mail: SqlMailStore,
         blobs: SegmentBlobStore,
         upkeep: Tends,
+        reader: Reader,
+        object_ids: KeyedObjectIds,
         cache: TokenCache,
         log: Log,
     ) -> None:
@@ -113,6 +118,9 @@ class Store:
         self.mail = mail
         self.queue = SqlOutboundQueue(writer, self.board, log)
         self.tokens = SqlDeviceTokens(writer, cache)
+        self.object_ids = object_ids
+        self.settings = SqlSettingsStore(writer)
+        self.retention = SqlRetention(writer, reader, index, cache)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.
@@ -236,8 +244,9 @@ def _open(
     reader = Reader(database, index)
     upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, known)
     blobs = SegmentBlobStore(spool, files, new_id)
-    keys = TombstoneKeys(recovery.server_key(state_dir))
+    server_key = recovery.server_key(state_dir)
     cache = TokenCache()
-    accounts = SqlAccountStore(writer, index, keys, cache)
+    accounts = SqlAccountStore(writer, index, TombstoneKeys(server_key), cache)
     mail_store = SegmentMailStore(writer, reader, index, content, log)
-    return Store(writer, index, accounts, mail_store, blobs, upkeep, cache, log)
+    object_ids = KeyedObjectIds(server_key)
+    return Store(writer, index, accounts, mail_store, blobs, upkeep, reader, object_ids, cache, log)

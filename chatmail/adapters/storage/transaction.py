@@ -22,6 +22,7 @@ from chatmail.domain.model.mailbox import MailboxEntry, MailboxId, Modseq, Uid
 
 SPAN_FACTOR: Final = 4
 SPAN_SLACK: Final = 64
+DROP_AT_ONCE: Final = 500
 
 
 class StoredMessage:
@@ -231,15 +232,26 @@ class Transaction:
             [(message.blob, message.segment, message.offset, message.size) for message in dead]
         )
 
-    def drop_mailbox(self, head: MailboxHead) -> None:
-        """Delete a mailbox with everything in it."""
-        messages = self.messages(head.id)
-        self.sql.remove_all_messages.run(head.id)
-        self.sql.remove_expunged.run(head.id)
+    def drop_mailbox(self, head: MailboxHead) -> bool:
+        """Delete a mailbox with everything in it.
+
+        Returns:  whether it held so much that its messages are left to `departure`: nobody sees
+            them any more, but they are still there.
+        """
+        # UIDs bound both the messages and the journal, so this bounds the transaction.
+        is_departing = head.uid_next > DROP_AT_ONCE
+        if is_departing:
+            self.sql.retention.add_departing.run(head.id)
+        else:
+            messages = self.messages(head.id)
+            self.sql.remove_all_messages.run(head.id)
+            self.sql.remove_expunged.run(head.id)
+            self.release(messages)
+        self.sql.retention.remove_shown.run(head.id)
         self.sql.remove_mailbox.run(head.id)
-        self.release(messages)
         head.is_gone = True
         head.highest_modseq += 1
+        return is_departing
 
     # End
 

@@ -53,7 +53,7 @@ class _Forget(Job):
         self.unused = [
             segment
             for segment in self._segments
-            if not any(query.one(segment) != (None,) for query in tx.sql.in_segment)
+            if not any(query.all(segment)[0][0] for query in tx.sql.in_segment)
         ]
 
 

@@ -96,6 +96,15 @@ class FileSink:
         self._path.replace(self._path.with_name(f"{self._path.name}.1"))
 
 
+class Switch:
+    """Shared by a log and all that were bound from it."""
+
+    __slots__ = ("is_silent",)
+
+    def __init__(self) -> None:
+        self.is_silent = False
+
+
 class Log:
     """The log of the running server. Without sinks it writes nothing at all."""
 
@@ -108,6 +117,7 @@ class Log:
         level: Level = Level.INFO,
         is_json: bool = False,
         bound: Mapping[str, object] | None = None,
+        switch: Switch | None = None,
     ) -> None:
         self._clock = clock
         self._redactor = redactor
@@ -115,6 +125,7 @@ class Log:
         self._level = level
         self._is_json = is_json
         self._bound = dict(bound or {})
+        self._switch = switch or Switch()
 
     def debug(self, event: str, **fields: object) -> None:
         """For somebody who looks for a fault."""
@@ -141,7 +152,12 @@ class Log:
             level=self._level,
             is_json=self._is_json,
             bound={**self._bound, **fields},
+            switch=self._switch,
         )
+
+    def silence(self, is_silent: bool) -> None:
+        """Write nothing at all, or go on; holds for every log bound from this one (policy 6)."""
+        self._switch.is_silent = is_silent
 
     def reopen(self) -> None:
         """Let every file sink go of its file."""
@@ -150,7 +166,7 @@ class Log:
                 sink.reopen()
 
     def _record(self, level: Level, event: str, fields: Mapping[str, object]) -> None:
-        if level < self._level or not self._sinks:
+        if level < self._level or not self._sinks or self._switch.is_silent:
             return
         record: dict[str, Plain] = {
             "ts": _timestamp(self._clock.now_s()),

@@ -1,7 +1,7 @@
 """Password hashing in a bounded pool, behind a cache of what was verified lately.
 
-The cache holds no password: a keyed hash with a key of this process, one entry per account,
-bound to the stored form it was verified against, so a changed hash makes it worthless.
+The cache holds no password: a keyed hash with a random key that never reaches a disk, one entry per
+account, bound to the stored form it was verified against, so a changed hash makes it worthless.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Final
 
 from chatmail.adapters.system import password_schemes
 from chatmail.adapters.system.threads import ThreadPool
+from chatmail.adapters.system.verified import KEY_OCTETS, KeptVerifications
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.ports.system import Clock, Entropy
 
-REMEMBER_S: Final = 3600.0
+REMEMBER_S: Final = 7 * 86400.0
+"""Since the last time it was used: whoever came lately comes back after a restart, all at once."""
+RENEW_S: Final = 3600.0
 MAX_REMEMBERED: Final = 50_000
-MAX_WAITING: Final = 512
-"""About 14 s in line at 37 hashes a second: a client waits 60 s for its reply."""
+MAX_WAITING: Final = 1536
+"""About 42 s in line at 37 hashes a second: a client waits 60 s for its reply."""
 
 
 def hashing_pool() -> ThreadPool:
@@ -36,13 +39,20 @@ class CachingHasher:
         clock: Clock,
         entropy: Entropy,
         max_remembered: int = MAX_REMEMBERED,
+        kept: KeptVerifications | None = None,
     ) -> None:
+        """Args:  kept: where the next process finds what this one has verified."""
         self._pool = pool
         self._clock = clock
         self._entropy = entropy
-        self._key = entropy.octets(32)
+        self._kept = kept
+        self._key = entropy.octets(KEY_OCTETS) if kept is None else kept.key
         self._max_remembered = max_remembered
         self._verified: OrderedDict[AccountId, tuple[bytes, float]] = OrderedDict()
+        if kept is not None:
+            since_boot_s = clock.monotonic_s() - clock.now_s()
+            for account, (digest, until_s) in list(kept.found.items())[-max_remembered:]:
+                self._verified[account] = (digest, until_s + since_boot_s)
 
     def __len__(self) -> int:
         return len(self._verified)
@@ -67,26 +77,40 @@ class CachingHasher:
             return is_right
 
     def is_verified(self, account: AccountId, stored: str, password: bytes) -> bool:
-        """Say whether this very password was verified within the last hour. Cost:  3 µs."""
+        """Say whether this very password was verified lately. Cost:  3 µs."""
         entry = self._verified.get(account)
         if entry is None:
             return False
         digest, until_s = entry
-        if self._clock.monotonic_s() >= until_s:
+        left_s = until_s - self._clock.monotonic_s()
+        if left_s <= 0:
             del self._verified[account]
             return False
         if not hmac.compare_digest(digest, self._digest(stored, password)):
             return False
+        if left_s < REMEMBER_S - RENEW_S:
+            self._note(account, digest)
         self._verified.move_to_end(account)
         return True
 
     def remember(self, account: AccountId, stored: str, password: bytes) -> None:
         """Remember a password that belongs to `stored`."""
-        until_s = self._clock.monotonic_s() + REMEMBER_S
-        self._verified[account] = (self._digest(stored, password), until_s)
+        self._note(account, self._digest(stored, password))
         self._verified.move_to_end(account)
         if len(self._verified) > self._max_remembered:
             self._verified.popitem(last=False)
+
+    def _note(self, account: AccountId, digest: bytes) -> None:
+        now_s = self._clock.monotonic_s()
+        self._verified[account] = (digest, now_s + REMEMBER_S)
+        if self._kept is None:
+            return
+        wall_s = self._clock.now_s()
+        self._kept.note(account, digest, wall_s + REMEMBER_S)
+        if self._kept.is_long:
+            after_boot_s = wall_s - now_s
+            entries = self._verified.items()
+            self._kept.renew({who: (what, s + after_boot_s) for who, (what, s) in entries})
 
     async def verify_nothing(self, password: bytes) -> None:
         """Take as long as a verification. Raises:  Overloaded: as `verify`."""
@@ -95,6 +119,8 @@ class CachingHasher:
     def forget(self, account: AccountId) -> None:
         """Drop what is remembered of this account."""
         self._verified.pop(account, None)
+        if self._kept is not None:
+            self._kept.note(account, b"", 0.0)
 
     def _digest(self, stored: str, password: bytes) -> bytes:
         # The stored form has no NUL, so the two parts cannot be shifted into one another.

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import attrs
 
 import chatmail
+from chatmail.app.cli.commands import COMMANDS, GROUPS, Command
+from chatmail.app.cli.output import refuse_usage
 
 DEFAULT_PORT_BASE: Final = 2000
 
-_DESCRIPTION = """\
+_DESCRIPTION: Final = """\
 A chatmail relay: the mail server for Delta Chat, in one process.
 
   chatmail serve --demo      try it: loopback only, no configuration, no root
   chatmail serve             run with the configuration file
+  chatmail status            how the running relay is
 """
+_EPILOG: Final = """\
+Commands act on the running relay through its control socket; without one, those about settings
+and tasks work on the store itself. `chatmail COMMAND --help` says more.
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 not found, 5 not allowed,
+6 check failed
+"""
+_UNSET: Final = {
+    "config": None,
+    "state_dir": None,
+    "demo": False,
+    "port_base": None,
+    "json": False,
+    "offline": False,
+    "quiet": False,
+    "yes": False,
+    "no_color": False,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -30,16 +50,59 @@ class ServeOptions:
     port_base: int
 
 
-def parse(arguments: list[str]) -> ServeOptions:
+@attrs.frozen(kw_only=True)
+class Invocation:
+    """Any other command with what was said to it."""
+
+    command: Command
+    options: argparse.Namespace
+    config: Path | None
+    state_dir: Path | None
+    is_json: bool
+    is_offline: bool
+    is_quiet: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells usage errors the way `--json` wants them."""
+
+    is_json = False
+
+    def error(self, message: str) -> NoReturn:
+        refuse_usage(message, self.format_usage(), is_json=_Parser.is_json)
+
+
+def parse(arguments: list[str]) -> ServeOptions | Invocation:
     """Parse the command line.
 
     Raises:  SystemExit: 0 after --help and --version, 2 for a usage error (told on stderr).
     """
     parser = _parser()
+    _Parser.is_json = "--json" in arguments
     # Defaults stand here, not in the actions: those are shared with the subcommands, whose
     # defaults would then overwrite what was given before the command's name.
-    unset = argparse.Namespace(config=None, state_dir=None, demo=False, port_base=None)
-    options = parser.parse_args(arguments, unset)
+    options = parser.parse_args(arguments, argparse.Namespace(**_UNSET))
+    command: Command | None = getattr(options, "run_command", None)
+    if options.demo or options.port_base is not None or command is None:
+        return _serving(parser, options, command)
+    if len(command.path) > 1 and not hasattr(options, "action"):
+        options.action = command.path[-1]
+    return Invocation(
+        command=command,
+        options=options,
+        config=options.config,
+        state_dir=options.state_dir,
+        is_json=options.json,
+        is_offline=options.offline,
+        is_quiet=options.quiet,
+    )
+
+
+def _serving(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, command: Command | None
+) -> ServeOptions:
+    if command is not None:
+        parser.error("--demo and --port-base go with serve")
     if options.port_base is not None and not options.demo:
         parser.error("--port-base goes with --demo (in a file, set listen.* instead)")
     if options.demo and options.config is not None:
@@ -58,8 +121,8 @@ def _port_base(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _common() -> _Parser:
+    common = _Parser(add_help=False)
     common.add_argument(
         "--config",
         metavar="FILE",
@@ -69,12 +132,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     common.add_argument(
         "--state-dir",
+        "--libexec",
         metavar="DIR",
         type=Path,
         default=argparse.SUPPRESS,
         help="where mail, accounts and keys are kept (default: server.state_dir of the file)",
     )
-    serving = argparse.ArgumentParser(add_help=False)
+    for names, text in (
+        (("--json",), "one line of JSON instead of text"),
+        (("--offline",), "work on the store itself, never ask a server"),
+        (("-y", "--yes"), "do not ask back"),
+        (("-q", "--quiet"), "say nothing when all went well"),
+        (("--no-color",), "no colours (there are none)"),
+    ):
+        common.add_argument(*names, action="store_true", default=argparse.SUPPRESS, help=text)
+    return common
+
+
+def _serving_flags() -> _Parser:
+    serving = _Parser(add_help=False)
     serving.add_argument(
         "--demo",
         action="store_true",
@@ -89,15 +165,21 @@ def _parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="with --demo: first port; ports are N+80 (http) … N+993 (imaps); default 2000",
     )
-    parser = argparse.ArgumentParser(
+    return serving
+
+
+def _parser() -> _Parser:
+    common, serving = _common(), _serving_flags()
+    parser = _Parser(
         prog="chatmail",
         description=_DESCRIPTION,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common, serving],
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"chatmail {chatmail.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command_name")
     for name, text in (
         ("serve", "run the relay (the default command)"),
         ("run", "the same as serve"),
@@ -109,4 +191,25 @@ def _parser() -> argparse.ArgumentParser:
             parents=[common, serving],
             allow_abbrev=False,
         )
+    groups = {}
+    for name, text in GROUPS.items():
+        group = commands.add_parser(
+            name, help=text, description=_sentence(text), parents=[common], allow_abbrev=False
+        )
+        groups[name] = group.add_subparsers(metavar="COMMAND", required=True, dest=f"{name}_name")
+    for command in COMMANDS:
+        inside = groups[command.path[0]] if len(command.path) > 1 else commands
+        added = inside.add_parser(
+            command.path[-1],
+            help=command.help,
+            description=f"{_sentence(command.help)} {command.about}".strip(),
+            parents=[common],
+            allow_abbrev=False,
+        )
+        command.arguments(added)
+        added.set_defaults(run_command=command)
     return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

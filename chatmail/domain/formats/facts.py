@@ -31,6 +31,8 @@ class Finding:
 
     def then(self, later: Finding) -> Finding:
         """Combine with the finding of a later layer: an earlier rule hides a later one."""
+        if self is NO_FINDING or later is NO_FINDING:  # nearly always
+            return later if self is NO_FINDING else self
         return Finding(self.strict or later.strict, self.inbound or later.inbound)
 
 

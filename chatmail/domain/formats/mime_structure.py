@@ -58,7 +58,7 @@ ENVELOPE_FIELDS: Final = frozenset(
     )
 )
 _KEPT_FIELDS: Final = _MIME_FIELDS | ENVELOPE_FIELDS
-_TOKEN: Final = rb"[^\s()<>@,;:\\\"/\[\]?=]{1,200}"
+_TOKEN: Final = rb"[^\x00-\x20\x7f()<>@,;:\\\"/\[\]?=]{1,200}"
 _MEDIA_TYPE: Final = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")")
 _PARAMETER: Final = re.compile(
     rb";\s*(" + _TOKEN + rb")\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]*))", re.DOTALL

@@ -21,7 +21,7 @@ def day_of(now_s: float) -> int:
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """One account as the faces need it; `used_bytes` is as of the last commit."""
+    """One account as the faces need it; `used_bytes`, `used_messages` are of the last commit."""
 
     id: AccountId
     address: EmailAddress
@@ -30,6 +30,7 @@ class Account:
     is_blocked: bool = False
     accepts_cleartext: bool = False
     used_bytes: int = 0
+    used_messages: int = 0
     last_login_day: int | None = None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
 MIB: Final = 1024 * 1024
 DAY_S: Final = 86400
+
+SettingValue: TypeAlias = bool | int | float | str | tuple[str, ...]
+"""One typed value of the configuration; octets, seconds and plain numbers are numbers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +47,7 @@ class LimitSettings:
     imap_sessions_per_account: int = 30
     smtp_sessions_per_account: int = 30
     max_recipients: int = 1000
+    max_messages_per_account: int = 100_000  # spec policy 3; no key
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +83,21 @@ class QuotaSettings:
 
 
 @attrs.frozen(kw_only=True)
+class RetentionSettings:
+    """What expires when (keys `retention.*`, spec policy 4); a duration of 0 is never."""
+
+    messages_s: float = 20.0 * DAY_S
+    large_s: float = 7.0 * DAY_S
+    large_threshold_bytes: int = 200_000
+    inactive_accounts_s: float = 90.0 * DAY_S
+    unused_accounts_s: float = 1.0 * DAY_S
+    address_quarantine_s: float = 90.0 * DAY_S
+    seen: bool = False
+    seen_grace_s: float = 3600.0
+    interval_s: float = 3600.0
+
+
+@attrs.frozen(kw_only=True)
 class IdentitySettings:
     """Who we are. `mail_domain` is normalised; `local_domains` holds it and the extra ones.
 
@@ -102,5 +121,6 @@ class SettingsSnapshot:
     gate: GateSettings = GateSettings()
     imap: ImapSettings = ImapSettings()
     quota: QuotaSettings = QuotaSettings()
+    retention: RetentionSettings = RetentionSettings()
     federation_enabled: bool = True
     trusted_proxies: tuple[str, ...] = ()

@@ -5,23 +5,45 @@ Source:  spec policy 3, mail 5.9; contract 3 (quota).
 
 from __future__ import annotations
 
-from chatmail.domain.model.settings import QuotaSettings
+from typing import Final
+
+from chatmail.domain.model.retention import TrimGoal
+from chatmail.domain.model.settings import LimitSettings, QuotaSettings
+
+FRUITLESS_S: Final = 60.0
+"""How long a trim that found nothing old enough is not tried again: it reads the whole account."""
 
 
-def has_room(size_bytes: int, used_bytes: int, limit_bytes: int) -> bool:
-    """Say whether one more message of `size_bytes` fits."""
-    return used_bytes + size_bytes <= limit_bytes
+def fits(size_bytes: int, octets: int, messages: int, limits: LimitSettings) -> bool:
+    """Say whether one more message of `size_bytes` fits beside `octets` in `messages`."""
+    return (
+        octets + size_bytes <= limits.max_mailbox_bytes
+        and messages < limits.max_messages_per_account
+    )
 
 
-def wants_trim(used_bytes: int, limit_bytes: int, settings: QuotaSettings) -> bool:
-    """Say whether what a delivery left is above the mark at which old mail goes."""
-    return settings.trim and used_bytes * 100 > limit_bytes * settings.trim_high_percent
+def wants_trim(octets: int, messages: int, limits: LimitSettings, settings: QuotaSettings) -> bool:
+    """Say whether an account is above the mark at which old mail goes."""
+    high = settings.trim_high_percent
+    return settings.trim and (
+        octets * 100 > limits.max_mailbox_bytes * high
+        or messages * 100 > limits.max_messages_per_account * high
+    )
 
 
-def trim_target(size_bytes: int, limit_bytes: int, settings: QuotaSettings) -> int:
-    """Return the octets to trim down to before a message of `size_bytes` is stored.
+def trim_goal(
+    limits: LimitSettings, settings: QuotaSettings, now_s: float, *, size_bytes: int = 0
+) -> TrimGoal:
+    """Return how far to trim, before a message of `size_bytes` when one is given.
 
-    The low mark, or less when the message would not fit beside it.
+    To the low mark, or further when the message would not fit beside it; mail of the last day is
+    spared whatever the need.
     """
-    low = limit_bytes * settings.trim_low_percent // 100
-    return max(0, min(low, limit_bytes - size_bytes))
+    low = settings.trim_low_percent
+    octets = limits.max_mailbox_bytes * low // 100
+    messages = limits.max_messages_per_account * low // 100
+    return TrimGoal(
+        octets=max(0, min(octets, limits.max_mailbox_bytes - size_bytes)),
+        messages=max(0, min(messages, limits.max_messages_per_account - 1)),
+        older_than_s=int(now_s) - settings.spare_younger_s,
+    )

@@ -57,8 +57,24 @@ class AccountStore(Protocol):
     async def tombstone(self, address: EmailAddress, now_s: float) -> Tombstone | None:
         """Return the live tombstone of a deleted address."""
 
-    async def delete(self, account: AccountId, tombstone_until_s: int | None) -> None:
-        """Delete the account, its mailboxes, messages and tokens; leave a tombstone if asked."""
+    async def delete(
+        self,
+        account: AccountId,
+        tombstone_until_s: int | None,
+        *,
+        barred_for: str | None = None,
+        unless_used_since_s: int | None = None,
+    ) -> bool:
+        """Delete the account, its mailboxes, messages, tokens and reports.
+
+        From the first transaction on nobody finds the account any more; messages then go in
+        bounded pieces. What a crash leaves of them is removed after the next start.
+
+        Args:  tombstone_until_s: leave a tombstone until then. barred_for: put the address on the
+            block list, for this reason, in that first transaction. unless_used_since_s: do
+            nothing when a login on or after this day is known.
+        Returns:  whether there was an account and it was deleted.
+        """
 
     async def count(self) -> int:
         """Return the number of accounts."""

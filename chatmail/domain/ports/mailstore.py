@@ -140,10 +140,11 @@ class MailStore(Protocol):
         target: str,
         *,
         limit_bytes: int | None,
+        limit_messages: int | None = None,
     ) -> CopyReceipt | MailboxProblem:
         """Copy messages into the account's mailbox `target`, all or none; octets are shared.
 
-        `limit_bytes`: refuse when the account would hold more (None: no check).
+        `limit_bytes`, `limit_messages`: refuse when the account would hold more (None: no check).
         """
 
     async def move(
@@ -176,12 +177,35 @@ class MailStore(Protocol):
     async def usage(self, account: AccountId) -> int:
         """Return the sum of message sizes over all mailboxes, as of the last commit."""
 
-    async def trim(self, account: AccountId, target_bytes: int, older_than_s: int) -> int:
+    async def trim(
+        self,
+        account: AccountId,
+        target_bytes: int,
+        older_than_s: int,
+        *,
+        target_messages: int | None = None,
+    ) -> int:
         """Expunge oldest messages (by internal date) until at most `target_bytes` are used.
 
-        Messages with an internal date at or after `older_than_s` stay.
+        Messages with an internal date at or after `older_than_s` stay. `target_messages`: and
+        until the account holds at most so many.
         Returns:  octets in use afterwards.
+        Cost:  one read of the account's messages outside the writer; at most 500 deletions in one
+            transaction.
         """
+
+
+class ObjectIds(Protocol):
+    """Names that clients may keep for good (RFC 8474): letters, digits, `_`, `-`. Sync.
+
+    No id is ever given to anything else, and none tells of other accounts.
+    """
+
+    def mailbox(self, info: MailboxInfo) -> str:
+        """Return the MAILBOXID of a mailbox: it stays when the name changes."""
+
+    def email(self, account: AccountId, entry: MailboxEntry) -> str:
+        """Return the EMAILID of a message: the same for all its copies within the account."""
 
 
 class DeviceTokens(Protocol):

@@ -1,7 +1,8 @@
-"""IMAP APPEND: an account puts one message into a mailbox of its own."""
+"""IMAP APPEND: an account puts messages into a mailbox of its own, all of them or none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -20,7 +21,7 @@ class _Mailbox(Protocol):
 
 
 @attrs.frozen
-class AppendMessage:
+class AppendMessages:
     """The APPEND door."""
 
     take_in: TakeIn
@@ -29,15 +30,15 @@ class AppendMessage:
         self,
         account: Account,
         mailbox: _Mailbox,
-        flags: Flags,
-        internal_date_s: int,
-        message: Collector,
-    ) -> AppendReceipt | Refuse:
-        """Judge and store the message; durable when this returns.
+        messages: Sequence[tuple[Flags, int, Collector]],
+    ) -> tuple[AppendReceipt, ...] | Refuse:
+        """Judge and store the messages; durable when this returns.
 
+        Args:  messages: of each its flags, its internal date (unix time), its octets.
+        Returns:  where they landed, in their order; or why the first that was refused was.
         Raises:  MailboxGone: the mailbox was deleted meanwhile. TransientFailure, Overloaded.
         """
-        outcome = await self.take_in.append(account, mailbox.id, flags, internal_date_s, message)
+        outcome = await self.take_in.append(account, mailbox.id, messages)
         if outcome is None:
             raise MailboxGone
         return outcome

@@ -107,8 +107,15 @@ class ChangeMailbox:
         self, source: MailboxId, uids: Sequence[Uid], account: AccountId, target: str
     ) -> CopyReceipt | MailboxProblem:
         """Copy messages, all or none. A copy counts for the quota and never trims (mail 4.4)."""
-        limit = self.settings().limits.max_mailbox_bytes
-        return await self.store.copy(source, uids, account, target, limit_bytes=limit)
+        limits = self.settings().limits
+        return await self.store.copy(
+            source,
+            uids,
+            account,
+            target,
+            limit_bytes=limits.max_mailbox_bytes,
+            limit_messages=limits.max_messages_per_account,
+        )
 
     async def move(
         self, source: MailboxId, uids: Sequence[Uid], account: AccountId, target: str

@@ -27,10 +27,13 @@ JOINED_BYTES: Final = 4096
 class Collector:
     """One message on its way in. An async context manager: leaving it drops what was not stored."""
 
-    def __init__(self, blobs: BlobStore, door: Door, max_bytes: int) -> None:
+    def __init__(
+        self, blobs: BlobStore, door: Door, max_bytes: int, held_bytes: int = IN_MEMORY_BYTES
+    ) -> None:
         self.door = door
         self._blobs = blobs
         self._max_bytes = max_bytes
+        self._held_bytes = held_bytes
         self._scanner = MessageScanner(max_bytes=max_bytes)
         self._held: list[bytes] = []
         self._spool: Spool | None = None
@@ -56,6 +59,11 @@ class Collector:
     def size(self) -> int:
         """Octets fed so far."""
         return self._scanner.size
+
+    @property
+    def is_spooled(self) -> bool:
+        """Say whether the message is on disk already, but for its header block."""
+        return self._spool is not None
 
     async def feed(self, chunk: bytes) -> None:
         """Take the next octets (at most 64 KiB, dot-unstuffed, CRLF lines).
@@ -84,13 +92,14 @@ class Collector:
             self._held[-1] += chunk
         else:
             self._held.append(chunk)
-        if self._scanner.size > IN_MEMORY_BYTES:
+        if self._scanner.size > self._held_bytes:
             await self._spill()
 
     async def _spill(self) -> None:
         header = self._scanner.header
-        if header is None:  # a header block this long is refused whatever follows
-            await self._give_up()
+        if header is None:
+            if self._scanner.size > IN_MEMORY_BYTES:
+                await self._give_up()  # a header block this long is refused whatever follows
             return
         self._stack = AsyncExitStack()
         self._spool = await self._stack.enter_async_context(self._blobs.spool())
@@ -157,6 +166,9 @@ class Collect:
 
     blobs: BlobStore
 
-    def __call__(self, door: Door, max_bytes: int) -> Collector:
-        """Start receiving a message at `door`, at most `max_bytes` of it."""
-        return Collector(self.blobs, door, max_bytes)
+    def __call__(self, door: Door, max_bytes: int, held_bytes: int = IN_MEMORY_BYTES) -> Collector:
+        """Start receiving a message at `door`, at most `max_bytes` of it.
+
+        `held_bytes`: up to here it waits in memory, at most 256 KiB.
+        """
+        return Collector(self.blobs, door, max_bytes, held_bytes)

@@ -7,7 +7,7 @@ of `Intake.commit`: this module is the only one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -29,6 +29,7 @@ from chatmail.domain.ports.intake import Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import MailStore
 from chatmail.domain.ports.system import Clock
 from chatmail.domain.usecases.collect import Collector
+from chatmail.domain.usecases.make_room import MakeRoom
 
 REPORT_DELAY_S: Final = 2
 """A report leaves this long after the reply: client-facts: one that overtakes the 250 is undone."""
@@ -51,6 +52,11 @@ class TakeIn:
     mail: MailStore
     clock: Clock
     settings: Callable[[], SettingsSnapshot]
+    _room: MakeRoom = attrs.field(init=False)
+
+    @_room.default
+    def _make_room(self) -> MakeRoom:
+        return MakeRoom(accounts=self.accounts, mail=self.mail, clock=self.clock)
 
     async def for_recipients(
         self,
@@ -105,18 +111,44 @@ class TakeIn:
         self,
         account: Account,
         mailbox: MailboxId,
-        flags: Flags,
-        internal_date_s: int,
-        message: Collector,
-    ) -> AppendReceipt | Refuse | None:
-        """Take a message in for one mailbox of its owner, unedited (spec mail 4.4 APPEND).
+        messages: Sequence[tuple[Flags, int, Collector]],
+    ) -> tuple[AppendReceipt, ...] | Refuse | None:
+        """Take messages in for one mailbox of their owner, unedited (spec mail 4.4 APPEND).
 
+        All of them or none, in one commit (RFC 3502).
+
+        Args:  messages: of each its flags, its internal date (unix time), its octets.
         Returns:  None when the mailbox is gone.
         """
         settings = self.settings()
-        facts = message.facts()
+        for _, _, message in messages:
+            refusal = self._refuse_append(account, message, settings)
+            if refusal is not None:
+                return refusal
+        size = sum(message.facts().size for _, _, message in messages)
+        (now,) = await self.accounts.resolve((account.address,))
+        if now is None or now.id != account.id:
+            return None
+        held = now.used_messages + len(messages) - 1
+        if not quota.fits(size, now.used_bytes, held, settings.limits):
+            return Refuse(RefusalReason.OVER_QUOTA)
+        batches = [
+            IntakeBatch(
+                body=await message.body(message.header()),
+                internal_date_s=internal_date_s,
+                deliveries=(Delivery(mailbox, flags),),
+            )
+            for flags, internal_date_s, message in messages
+        ]
+        landed = [receipts[0] for receipts in await self.intake.commit_all(batches)]
+        receipts = tuple(receipt for receipt in landed if receipt is not None)
+        return receipts if len(receipts) == len(messages) else None
+
+    def _refuse_append(
+        self, account: Account, message: Collector, settings: SettingsSnapshot
+    ) -> Refuse | None:
         verdict = judge(
-            facts,
+            message.facts(),
             message.door,
             GateContext(
                 envelope=Envelope(account.address, (account.address,)),
@@ -125,20 +157,7 @@ class TakeIn:
                 local_domains=settings.identity.local_domains,
             ),
         )
-        if isinstance(verdict, Refuse):
-            return verdict
-        used = await self.mail.usage(account.id)
-        if not quota.has_room(facts.size, used, settings.limits.max_mailbox_bytes):
-            return Refuse(RefusalReason.OVER_QUOTA)
-        body = await message.body(message.header())
-        (receipt,) = await self.intake.commit(
-            IntakeBatch(
-                body=body,
-                internal_date_s=internal_date_s,
-                deliveries=(Delivery(mailbox, flags),),
-            )
-        )
-        return receipt
+        return verdict if isinstance(verdict, Refuse) else None
 
     async def own_report(self, recipient: EmailAddress, octets: bytes, settles: QueueId) -> bool:
         """Deliver a report this relay wrote to one of its own accounts, exempt from the gate.
@@ -150,7 +169,7 @@ class TakeIn:
         settings = self.settings()
         if account is None or account.is_blocked:
             return False
-        if not await self._fits(account, len(octets), settings):
+        if not await self._room.before(account, len(octets), settings):
             return False
         header, _, content = octets.partition(b"\r\n\r\n")
         body = Body(header=header + b"\r\n\r\n", chunks=(content,), content_size=len(content))
@@ -174,38 +193,21 @@ class TakeIn:
         for address, account in zip(local, await self.accounts.resolve(local), strict=True):
             if account is None or account.is_blocked:
                 reasons[address] = RefusalReason.UNKNOWN_RECIPIENT
-            elif not await self._fits(account, size, settings):
+            elif not await self._room.before(account, size, settings):
                 reasons[address] = RefusalReason.OVER_QUOTA
             else:
                 served.append(account)
         failed = [FailedRecipient(a, reasons[a]) for a in envelope.recipients if a in reasons]
         return served, failed
 
-    async def _fits(self, account: Account, size: int, settings: SettingsSnapshot) -> bool:
-        limit = settings.limits.max_mailbox_bytes
-        if quota.has_room(size, account.used_bytes, limit):
-            return True
-        if not settings.quota.trim or size > limit:
-            return False
-        used = await self._trim(account, quota.trim_target(size, limit, settings.quota), settings)
-        return quota.has_room(size, used, limit)
-
-    async def _trim(self, account: Account, target: int, settings: SettingsSnapshot) -> int:
-        spared_from_s = int(self.clock.now_s()) - settings.quota.spare_younger_s
-        return await self.mail.trim(account.id, target, spared_from_s)
-
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot
     ) -> None:
         """Clean up behind a delivery."""
-        limit = settings.limits.max_mailbox_bytes
         # The message is durable: whatever fails from here on, a sender told to try again would
         # send it twice. The next delivery trims.
         with suppress(TransientFailure):
-            for account in served:
-                if quota.wants_trim(account.used_bytes + size, limit, settings.quota):
-                    target = quota.trim_target(0, limit, settings.quota)
-                    await self._trim(account, target, settings)
+            await self._room.after(served, size, settings)
 
     def _report(
         self, sender: EmailAddress, failed: list[FailedRecipient], header: bytes

@@ -7,11 +7,11 @@ for both of them. A password never appears in a repr or in an exception.
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Final, TypeAlias
 
 import attrs
 
+from chatmail.domain.formats.transfer_encoding import decode_groups
 from chatmail.domain.model.account import Credentials
 from chatmail.domain.model.errors import RemoteProtocolError
 
@@ -100,10 +100,11 @@ def decode_response(octets: bytes) -> bytes:
 
     Raises:  SaslEncodingError: not strict base64.
     """
-    try:
-        return base64.b64decode(octets, validate=True)
-    except binascii.Error:
-        raise SaslEncodingError("response is not base64") from None
+    # Not `base64.b64decode(validate=True)`: it lets padding without need pass, as in `dUBk==`.
+    decoded = None if len(octets) % 4 else decode_groups(octets)
+    if decoded is None:
+        raise SaslEncodingError("response is not base64")
+    return decoded
 
 
 def decode_initial(octets: bytes) -> bytes:

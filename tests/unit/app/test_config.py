@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from chatmail.app.config import ConfigError, LoadedConfig, config_file, load_config
+from chatmail.app.config import LoadedConfig, load_config
+from chatmail.app.config_choice import ConfigError, config_file
 from chatmail.app.config_identity import to_settings
 from chatmail.app.config_keys import FIELDS, BootConfig
 from chatmail.app.config_values import ListenAddress

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chatmail.app.config import ConfigError, load_config
+from chatmail.app.config import load_config
+from chatmail.app.config_choice import ConfigError
 from chatmail.app.config_identity import tls_mode
 
 SERVER = '[server]\ndomain = "_relay.test"\n'

@@ -9,7 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chatmail.app.config import ConfigError, load_config
+from chatmail.app.config import load_config
+from chatmail.app.config_choice import ConfigError
 from chatmail.app.config_tls import pair_problem
 
 NOW = datetime(2025, 6, 15, tzinfo=UTC)

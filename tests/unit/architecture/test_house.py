@@ -34,7 +34,8 @@ def calls_of(attribute: str) -> Iterator[str]:
 
 def test_only_the_intake_use_case_commits_messages() -> None:
     """Policy T-41: every road into the store passes the gate."""
-    assert set(calls_of("commit")) == {"chatmail/domain/usecases/intake.py"}
+    for method in ("commit", "commit_all"):
+        assert set(calls_of(method)) == {"chatmail/domain/usecases/intake.py"}
 
 
 def test_package_markers_are_empty() -> None:

@@ -37,7 +37,11 @@ class MemoryAccountStore:
         for address in addresses:
             account = self._accounts.get(address)
             if account is not None:
-                account = attrs.evolve(account, used_bytes=self.state.usage(account.id))
+                account = attrs.evolve(
+                    account,
+                    used_bytes=self.state.usage(account.id),
+                    used_messages=self.state.held(account.id),
+                )
             found.append(account)
         return found
 
@@ -87,10 +91,22 @@ class MemoryAccountStore:
         found = self._tombstones.get(address)
         return found if found is not None and found.expires_s > now_s else None
 
-    async def delete(self, account: AccountId, tombstone_until_s: int | None) -> None:
+    async def delete(
+        self,
+        account: AccountId,
+        tombstone_until_s: int | None,
+        *,
+        barred_for: str | None = None,
+        unless_used_since_s: int | None = None,
+    ) -> bool:
         await self._begin()
         for address, known in list(self._accounts.items()):
             if known.id == account:
+                day = known.last_login_day
+                if None not in (day, unless_used_since_s) and day >= unless_used_since_s:
+                    return False
+                if barred_for is not None:
+                    self._barred[address] = barred_for
                 del self._accounts[address]
                 self.state.delete_account(account)
                 self.state.reports[:] = [
@@ -101,6 +117,8 @@ class MemoryAccountStore:
                     self._tombstones[address] = Tombstone(
                         secret=known.secret, expires_s=tombstone_until_s
                     )
+                return True
+        return False
 
     async def count(self) -> int:
         await self._begin()

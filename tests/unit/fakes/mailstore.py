@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -33,6 +34,7 @@ from chatmail.domain.model.mailbox import (
 )
 from chatmail.domain.model.message import Body
 from chatmail.domain.model.queue import NewReport, QueueId
+from chatmail.domain.model.retention import TrimGoal
 from chatmail.domain.ports.intake import IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
 
@@ -223,8 +225,37 @@ class MemoryState:
                 return True
         return False
 
+    def oldest(self, account: AccountId, goal: TrimGoal) -> list[tuple[MailboxId, Uid]]:
+        """Return what has to go for a goal, oldest first."""
+        candidates = sorted(
+            (entry.internal_date_s, box.id, uid, entry.size)
+            for box in self.of(account)
+            for uid, entry in box.entries.items()
+            if entry.internal_date_s < goal.older_than_s
+        )
+        octets, held = self.usage(account), self.held(account)
+        doomed = []
+        for _, box, uid, size in candidates:
+            if octets <= goal.octets and held <= goal.messages:
+                break
+            octets -= size
+            held -= 1
+            doomed.append((box, uid))
+        return doomed
+
+    def remove(self, doomed: list[tuple[MailboxId, Uid]]) -> None:
+        """Expunge messages; one change set per mailbox."""
+        for mailbox in dict.fromkeys(box for box, _ in doomed):
+            box = self.by_id(mailbox)
+            box.modseq += 1
+            box.remove(sorted(uid for owner, uid in doomed if owner == mailbox))
+            self.hint(box)
+
     def usage(self, account: AccountId) -> int:
         return sum(box.info().octets for box in self.of(account))
+
+    def held(self, account: AccountId) -> int:
+        return sum(len(box.entries) for box in self.of(account))
 
 
 class MemoryOpenMailbox:
@@ -342,7 +373,7 @@ class MemoryMailStore:
         ]
         refused = set(modified)
         granted = [uid for uid in found if uid not in refused]
-        wanted = box.spell(flags, learn=operation is not FlagOperation.REMOVE)
+        wanted = box.spell(flags, learn=False)
         changed = False
         for uid in granted:
             entry = box.entries[uid]
@@ -353,6 +384,8 @@ class MemoryMailStore:
                     changed = True
                 box.entries[uid] = attrs.evolve(entry, flags=combined, modseq=Modseq(box.modseq))
         if changed:
+            if operation is not FlagOperation.REMOVE:
+                box.spell(flags)
             self.state.hint(box)
         return FlagOutcome([box.entries[uid] for uid in granted], modified)
 
@@ -382,9 +415,13 @@ class MemoryMailStore:
         target: str,
         *,
         limit_bytes: int | None,
+        limit_messages: int | None = None,
     ) -> CopyReceipt | MailboxProblem:
         await trio.lowlevel.checkpoint()
         self.state.check()
+        held = self.state.held(account) + len(set(uids) & self.state.by_id(source).entries.keys())
+        if limit_messages is not None and held > limit_messages:
+            return MailboxProblem.OVER_QUOTA
         return self._copy(self.state.by_id(source), uids, account, target, limit_bytes, move=False)
 
     async def move(
@@ -493,28 +530,33 @@ class MemoryMailStore:
         self.state.check()
         return self.state.usage(account)
 
-    async def trim(self, account: AccountId, target_bytes: int, older_than_s: int) -> int:
+    async def trim(
+        self,
+        account: AccountId,
+        target_bytes: int,
+        older_than_s: int,
+        *,
+        target_messages: int | None = None,
+    ) -> int:
         await trio.lowlevel.checkpoint()
         self.state.check()
-        candidates = sorted(
-            (entry.internal_date_s, box.id, uid)
-            for box in self.state.of(account)
-            for uid, entry in box.entries.items()
-            if entry.internal_date_s < older_than_s
+        goal = TrimGoal(
+            octets=target_bytes,
+            messages=sys.maxsize if target_messages is None else target_messages,
+            older_than_s=older_than_s,
         )
-        used = self.state.usage(account)
-        doomed: dict[MailboxId, list[Uid]] = {}
-        for _, box_id, uid in candidates:
-            if used <= target_bytes:
-                break
-            used -= self.state.by_id(box_id).entries[uid].size
-            doomed.setdefault(box_id, []).append(uid)
-        for box_id, uids in doomed.items():
-            box = self.state.by_id(box_id)
-            box.modseq += 1
-            box.remove(sorted(uids))
-            self.state.hint(box)
-        return used
+        self.state.remove(self.state.oldest(account, goal))
+        return self.state.usage(account)
+
+
+class MemoryObjectIds:
+    """`ObjectIds` that name things by what they are."""
+
+    def mailbox(self, info: MailboxInfo) -> str:
+        return f"F{info.id}-{info.uid_validity}"
+
+    def email(self, account: AccountId, entry: MailboxEntry) -> str:
+        return f"M{account}_{id(entry.blob)}"
 
 
 class MemorySpool:

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from chatmail.adapters.storage.schema import metadata
+from chatmail.adapters.storage.settings_statements import GENERATION_NAME
 from chatmail.adapters.storage.store import Store, StoreOptions, open_store
 from chatmail.domain.model.account import Account, NewAccount
 from chatmail.domain.model.address import EmailAddress
@@ -211,6 +212,7 @@ def empty_database() -> Iterator[str]:
         for table in (*tables, "contents", "writers", "server_keys"):
             connection.execute(f"DELETE FROM {table}".encode())
         connection.execute(b"DELETE FROM store_facts WHERE name = 'last_deleted_uid_validity'")
+        connection.execute(b"UPDATE store_facts SET value = 0 WHERE name = %s", [GENERATION_NAME])
     _used_databases.append(url)
 
 

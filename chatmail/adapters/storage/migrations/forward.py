@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy import Connection, inspect, text
 
 from chatmail.adapters.storage.errors import UnsupportedDatabase
-from chatmail.adapters.storage.migrations import v0001, v0002, v0005
+from chatmail.adapters.storage.migrations import v0001, v0002, v0003, v0004, v0005
 
-STEPS: Final = (v0001, v0002, v0005)
+STEPS: Final = (v0001, v0002, v0003, v0004, v0005)
 
 
 def migrate(connection: Connection, dialect_words: Mapping[str, str]) -> int:

@@ -17,6 +17,7 @@ from chatmail.adapters.storage.accounts import (
 )
 from chatmail.adapters.storage.database import translated
 from chatmail.adapters.storage.errors import StoreFailed
+from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.postgresql.committer import SharedCommitter
 from chatmail.adapters.storage.postgresql.contents import RecentContents
 from chatmail.adapters.storage.postgresql.database import PostgresDatabase
@@ -139,6 +140,8 @@ def open_shared(
         SharedMailStore(writer, reader, index, database.reading, recent, log),
         SegmentBlobStore(spool, options.files, itertools.count(1).__next__),
         SharedUpkeep(writer, reader, index, clock, log),
+        reader,
+        KeyedObjectIds(key),
         cache,
         log,
     )

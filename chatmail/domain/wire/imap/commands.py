@@ -270,7 +270,7 @@ class Fetch:
     """FETCH (RFC 3501 §6.4.5, RFC 7162 §3.1.4); macros are expanded.
 
     `attributes`: of FLAGS, UID, INTERNALDATE, RFC822.SIZE, ENVELOPE, BODY, BODYSTRUCTURE, MODSEQ,
-    in the order asked and without duplicates; `sections` likewise.
+    EMAILID, THREADID, in the order asked and without duplicates; `sections` likewise.
     """
 
     messages: SequenceSet
@@ -379,6 +379,18 @@ class SearchModseq:
 
 
 @attrs.frozen
+class SearchEmailId:
+    """EMAILID id (RFC 8474 §6); case matters."""
+
+    email_id: str
+
+
+@attrs.frozen
+class SearchThreadId:
+    """THREADID id (RFC 8474 §6): matches nothing, messages have no threads here."""
+
+
+@attrs.frozen
 class SearchNot:
     """NOT key."""
 
@@ -410,6 +422,8 @@ SearchKey: TypeAlias = (
     | SearchHeader
     | SearchText
     | SearchModseq
+    | SearchEmailId
+    | SearchThreadId
     | SearchNot
     | SearchOr
     | SearchAnd
@@ -420,12 +434,14 @@ SearchKey: TypeAlias = (
 class Search:
     """SEARCH (RFC 3501 §6.4.4, RFC 4731). `options` None: no RETURN was given.
 
-    `options` are of MIN, MAX, COUNT, ALL, SAVE; `RETURN ()` yields ("ALL",).
+    `options` are of MIN, MAX, COUNT, ALL, SAVE; `RETURN ()` yields ("ALL",). When the charset is
+    not known, the keys were not read and `key` means nothing.
     """
 
     key: SearchKey
     by_uid: bool
     options: tuple[str, ...] | None = None
+    is_charset_known: bool = True
 
 
 Command: TypeAlias = (

@@ -71,6 +71,15 @@ class AppendChunk:
 
 
 @attrs.frozen
+class AppendNext:
+    """One more message in the same APPEND (RFC 3502): the shell accepts or refuses its literal."""
+
+    flags: tuple[str, ...]
+    internal_date_s: int | None
+    size: int
+
+
+@attrs.frozen
 class AppendEnd:
     """The literal and its command line are complete."""
 
@@ -85,5 +94,6 @@ Event: TypeAlias = (
     | ResponseLine
     | IdleDone
     | AppendChunk
+    | AppendNext
     | AppendEnd
 )

@@ -27,6 +27,8 @@ _PLAIN: Final[Mapping[str, Callable[[MailboxEntry], bytes]]] = {
     "INTERNALDATE": lambda entry: b"INTERNALDATE " + date_time(entry.internal_date_s),
     "RFC822.SIZE": lambda entry: b"RFC822.SIZE %d" % entry.size,
     "MODSEQ": lambda entry: b"MODSEQ (%d)" % entry.modseq,
+    # RFC 8474 §5.2: the answer of a server that keeps no threads.
+    "THREADID": lambda entry: b"THREADID NIL",
 }
 
 

@@ -59,7 +59,13 @@ _MECHANISM: Final = re.compile(rb"[A-Za-z0-9_-]{1,20}")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]*={0,2}(?= *\Z)")
 
 
-def parse_command(word: bytes, text: bytes, at: int, literals: Sequence[bytes]) -> Command:
+def parse_command(
+    word: bytes,
+    text: bytes,
+    at: int,
+    literals: Sequence[bytes],
+    enabled: frozenset[str] = frozenset(),
+) -> Command:
     """Parse the arguments of one command.
 
     Args:
@@ -67,11 +73,12 @@ def parse_command(word: bytes, text: bytes, at: int, literals: Sequence[bytes]) 
         text: the command without its line ends, `LITERAL_MARK` for each literal.
         at: where the arguments begin: right behind the name.
         literals: the octets of the literals in order.
+        enabled: what ENABLE switched on.
     Raises:
         SyntaxProblem: not of the grammar.
         CommandRefused: of the grammar, but not served.
     """
-    lexer = Lexer(text, at, literals)
+    lexer = Lexer(text, at, literals, enabled)
     command = PARSERS[word](lexer)
     lexer.end()
     return command

@@ -32,6 +32,7 @@ _ATTRIBUTES: Final = {
     for name in (
         *("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE"),
         *("ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ"),
+        *("EMAILID", "THREADID"),
     )
 }
 _ALIASES: Final = {

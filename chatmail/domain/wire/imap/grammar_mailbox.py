@@ -28,7 +28,7 @@ from chatmail.domain.wire.imap.mailbox_name import DELIMITER
 
 STATUS_ITEMS: Final = frozenset(
     {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"}
-    | {"HIGHESTMODSEQ", "SIZE", "APPENDLIMIT", "DELETED"}
+    | {"HIGHESTMODSEQ", "SIZE", "APPENDLIMIT", "DELETED", "MAILBOXID"}
 )
 SPECIAL_USES: Final = {
     use.upper(): use

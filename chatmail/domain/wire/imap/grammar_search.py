@@ -6,6 +6,7 @@ Source:  RFC 3501 §6.4.4, RFC 4731, RFC 5182, RFC 5032, RFC 7162 §3.1.5.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -15,6 +16,7 @@ from chatmail.domain.wire.imap.commands import (
     SearchAll,
     SearchAnd,
     SearchDate,
+    SearchEmailId,
     SearchFlag,
     SearchHeader,
     SearchKey,
@@ -24,14 +26,16 @@ from chatmail.domain.wire.imap.commands import (
     SearchSet,
     SearchSize,
     SearchText,
+    SearchThreadId,
 )
-from chatmail.domain.wire.imap.lexer import CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem
 
 MAX_DEPTH: Final = 40
 MAX_KEYS: Final = 512
 RETURN_OPTIONS: Final = frozenset({"MIN", "MAX", "COUNT", "ALL", "SAVE"})
-BAD_CHARSET: Final = b"NO [BADCHARSET (US-ASCII UTF-8)] Charset not supported"
+_CHARSETS: Final = frozenset((b"US-ASCII", b"UTF-8", b"ASCII", b"UTF8"))
 
+_OBJECT_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,255}(?=[ )]|\Z)")
 _FLAG_KEYS: Final = {
     "ANSWERED": "\\Answered",
     "DELETED": "\\Deleted",
@@ -60,10 +64,13 @@ def parse_search(lexer: Lexer, by_uid: bool) -> Search:
         options = _parse_return(lexer)
         lexer.space()
     if _accept_word(lexer, b"CHARSET"):
-        charset = lexer.astring()
-        if charset.upper() not in (b"US-ASCII", b"UTF-8", b"ASCII", b"UTF8"):
-            raise CommandRefused(BAD_CHARSET)
+        if "UTF8=ACCEPT" in lexer.enabled:  # RFC 6855 §3
+            raise SyntaxProblem(b"CHARSET conflicts with UTF8=ACCEPT")
+        charset = lexer.astring().upper()
         lexer.space()
+        if charset not in _CHARSETS:
+            lexer.rest()
+            return Search(SearchAll(), by_uid, options, is_charset_known=False)
     return Search(_KeyParser(lexer).parse_all(), by_uid, options)
 
 
@@ -201,6 +208,19 @@ def _parse_modseq(lexer: Lexer, name: str) -> SearchKey:
     return SearchModseq(lexer.modseq(least=0))
 
 
+def _parse_email_id(lexer: Lexer, name: str) -> SearchKey:
+    return SearchEmailId(_object_id(lexer))
+
+
+def _parse_thread_id(lexer: Lexer, name: str) -> SearchKey:
+    _object_id(lexer)
+    return SearchThreadId()
+
+
+def _object_id(lexer: Lexer) -> str:
+    return lexer.match(_OBJECT_ID, b"Expected an object id").group().decode("ascii")
+
+
 _ARGUMENT_KEYS: Final[Mapping[str, Callable[[Lexer, str], SearchKey]]] = {
     "UID": _parse_uid,
     **dict.fromkeys(("KEYWORD", "UNKEYWORD"), _parse_keyword),
@@ -211,4 +231,6 @@ _ARGUMENT_KEYS: Final[Mapping[str, Callable[[Lexer, str], SearchKey]]] = {
     **dict.fromkeys(("BCC", "CC", "FROM", "SUBJECT", "TO"), _parse_address),
     **dict.fromkeys(("BODY", "TEXT"), _parse_text),
     "MODSEQ": _parse_modseq,
+    "EMAILID": _parse_email_id,
+    "THREADID": _parse_thread_id,
 }

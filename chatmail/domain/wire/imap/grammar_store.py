@@ -100,6 +100,15 @@ def parse_append(lexer: Lexer, size: int, is_synchronising: bool) -> AppendBegin
     """Parse APPEND up to its message literal, which the text no longer holds."""
     lexer.space()
     mailbox = lexer.mailbox()
+    flags, internal_date_s = parse_append_message(lexer, size)
+    return AppendBegin(mailbox, flags, internal_date_s, size, is_synchronising)
+
+
+def parse_append_message(lexer: Lexer, size: int) -> tuple[tuple[str, ...], int | None]:
+    """Consume what stands before the literal of each message of APPEND: flags and date.
+
+    Source:  RFC 3502 §6.3.11 (append-message).
+    """
     lexer.space()
     flags: tuple[str, ...] = ()
     if lexer.peek(b"("):
@@ -112,7 +121,7 @@ def parse_append(lexer: Lexer, size: int, is_synchronising: bool) -> AppendBegin
     lexer.end()
     if size > MAX_NUMBER:
         raise SyntaxProblem(b"Number out of range")
-    return AppendBegin(mailbox, flags, internal_date_s, size, is_synchronising)
+    return flags, internal_date_s
 
 
 def _parse_date_time(lexer: Lexer) -> int:

@@ -14,12 +14,13 @@ from typing import Final
 
 from chatmail.domain.model.errors import ChatmailError
 from chatmail.domain.wire.imap.commands import SequenceSet
-from chatmail.domain.wire.imap.mailbox_name import decode_name
+from chatmail.domain.wire.imap.mailbox_name import decode_name, decode_utf8_name
 from chatmail.domain.wire.imap.sequence import MAX_NUMBER, parse_sequence_set
 
 # What stands for a literal in the text. A line holds no LF, so nothing a peer sends equals it.
 LITERAL_MARK: Final = b"{\n"
 MAX_MODSEQ: Final = 2**63 - 1
+UTF8_MODES: Final = frozenset(("IMAP4REV2", "UTF8=ACCEPT"))
 
 _SPACES: Final = re.compile(rb" +")
 _END: Final = re.compile(rb" *\Z")
@@ -58,11 +59,20 @@ class CommandRefused(ChatmailError):
 class Lexer:
     """A cursor over one command. Every method consumes what it returns or raises SyntaxProblem."""
 
-    __slots__ = ("_literals", "_used", "at", "text")
+    __slots__ = ("_literals", "_used", "at", "enabled", "is_utf8", "text")
 
-    def __init__(self, text: bytes, at: int = 0, literals: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        text: bytes,
+        at: int = 0,
+        literals: Sequence[bytes] = (),
+        enabled: frozenset[str] = frozenset(),
+    ) -> None:
+        """Args:  enabled: what ENABLE switched on, in capitals; it changes what words mean."""
         self.text = text
         self.at = at
+        self.enabled = enabled
+        self.is_utf8 = not UTF8_MODES.isdisjoint(enabled)
         self._literals = literals
         self._used = 0
 
@@ -150,6 +160,8 @@ class Lexer:
                 raise SyntaxProblem(b"NUL in literal")
             return literal
         quoted = self.match(_QUOTED, b"Expected a string")[1]
+        if self.is_utf8 and not _is_utf8(quoted):
+            raise SyntaxProblem(b"Quoted string is not UTF-8")  # RFC 6855 §3
         return _ESCAPE.sub(rb"\1", quoted) if b"\\" in quoted else quoted
 
     def nstring(self) -> bytes | None:
@@ -190,9 +202,10 @@ class Lexer:
         return self._decoded(found.group())
 
     def _decoded(self, raw: bytes) -> str:
-        name = decode_name(raw)
+        name = decode_utf8_name(raw) if self.is_utf8 else decode_name(raw)
         if name is None:
-            raise SyntaxProblem(b"Mailbox name is not valid modified UTF-7")
+            form = b"UTF-8" if self.is_utf8 else b"modified UTF-7"
+            raise SyntaxProblem(b"Mailbox name is not valid " + form)
         return name
 
     def day(self) -> int:
@@ -210,6 +223,16 @@ def day_number(year: int, month: bytes, day: int) -> int:
         return datetime.date(year, MONTHS[month.upper()], day).toordinal() - EPOCH_ORDINAL
     except (KeyError, ValueError):
         raise SyntaxProblem(b"No such date") from None
+
+
+def _is_utf8(octets: bytes) -> bool:
+    if octets.isascii():
+        return True
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def quoted(octets: bytes) -> bytes:

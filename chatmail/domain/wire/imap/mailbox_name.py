@@ -1,8 +1,9 @@
-"""Mailbox names: modified UTF-7, LIST patterns, and which names may be created.
+"""Mailbox names on the wire, and LIST patterns.
 
 Inside, a name is text with `/` between its levels and `INBOX` in capitals. One name has exactly
-one wire form, so two spellings never mean one mailbox.
-Source:  RFC 3501 §5.1, §5.1.3, §6.3.8; spec mail 4.4 (CREATE, LIST).
+one wire form, so two spellings never mean one mailbox: modified UTF-7 until the client enables
+UTF-8, UTF-8 from there on.
+Source:  RFC 3501 §5.1, §5.1.3, §6.3.8; RFC 6855 §3; spec mail 4.4 (CREATE, LIST).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ INBOX: Final = "INBOX"
 
 _SHIFTED: Final = re.compile(r"&([A-Za-z0-9+,]*)-")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def decode_name(raw: bytes) -> str | None:
@@ -33,6 +35,18 @@ def decode_name(raw: bytes) -> str | None:
         return text if encode_name(text) == raw else None
     except ValueError:  # binascii.Error and UnicodeError are ValueErrors
         return None
+
+
+def decode_utf8_name(raw: bytes) -> str | None:
+    """Return the text of a name in UTF-8, INBOX in capitals; None: it is not UTF-8.
+
+    Source:  RFC 6855 §3, RFC 9051 §5.1: `&` is nothing special there.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROL.search(text) else canonical_name(text)
 
 
 def _decode_shift(shift: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 
 from chatmail.domain.model.mailbox import SYSTEM_FLAGS, Flags, MailboxInfo
 from chatmail.domain.wire.imap.mailbox_name import encode_name
+from chatmail.domain.wire.imap.sequence import format_set
 
 CRLF: Final = b"\r\n"
 NIL: Final = b"NIL"
@@ -23,7 +24,9 @@ _MONTHS: Final = (
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
 _NOT_QUOTABLE: Final = re.compile(rb'[^\x20-\x7e]|["\\]')
+_NOT_IN_UTF8_QUOTES: Final = re.compile(rb'[\x00-\x1f\x7f"\\]')
 _MAX_QUOTED: Final = 1000
+_MAX_SET: Final = 8000  # octets of a set in one line: RFC 7162 §4 has clients take 8192
 _TEXT_UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -49,12 +52,15 @@ def nstring(octets: bytes | None) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def mailbox_name(name: str) -> bytes:
-    """Encode a mailbox name: quoted modified UTF-7.
+def mailbox_name(name: str, is_utf8: bool = False) -> bytes:
+    """Encode a mailbox name: quoted modified UTF-7, or quoted UTF-8 for who enabled that.
 
-    Source:  RFC 3501 §5.1.3; spec mail 4.4: names are echoed in quotes.
+    Source:  RFC 3501 §5.1.3; RFC 6855 §3; spec mail 4.4: names are echoed in quotes.
     """
-    return string(encode_name(name))
+    if not is_utf8:
+        return string(encode_name(name))
+    octets = name.encode()
+    return literal(octets) if _NOT_IN_UTF8_QUOTES.search(octets) else b'"%b"' % octets
 
 
 @lru_cache(maxsize=1024)
@@ -137,32 +143,76 @@ def exists(count: int) -> bytes:
     return b"* %d EXISTS\r\n" % count
 
 
+def vanished(uids: Iterable[int], *, earlier: bool = False) -> bytes:
+    """Encode `* VANISHED` lines for ascending UIDs, b"" for none.
+
+    Args:  earlier: they went before the client saw this view of the mailbox.
+    Source:  RFC 7162 §3.2.10.
+    """
+    told = format_set(uids)
+    head = b"* VANISHED (EARLIER) " if earlier else b"* VANISHED "
+    lines = []
+    while len(told) > _MAX_SET:
+        cut = told.rindex(b",", 0, _MAX_SET)
+        lines.append(head + told[:cut] + CRLF)
+        told = told[cut + 1 :]
+    if told:
+        lines.append(head + told + CRLF)
+    return b"".join(lines)
+
+
+def held_back(modseq: int) -> bytes:
+    """Encode up to where the client was told everything, while news waits.
+
+    The client would take the highest MODSEQ it saw otherwise, and miss a lower expunge when the
+    connection is lost (RFC 7162 §3.2, §6).
+    """
+    return untagged_ok("Some changes wait", f"HIGHESTMODSEQ {modseq}")
+
+
 def selected(
-    info: MailboxInfo, *, first_unseen: int, keywords: Sequence[str], read_only: bool
+    info: MailboxInfo,
+    *,
+    first_unseen: int,
+    keywords: Sequence[str],
+    read_only: bool,
+    is_rev2: bool = False,
 ) -> bytes:
     """Encode all untagged responses of SELECT, in the order of spec mail 4.4.
 
-    Args:  first_unseen: sequence number of the first message without \\Seen, 0 when all have it.
+    Args:
+        first_unseen: sequence number of the first message without \\Seen, 0 when all have it.
+        is_rev2: leave out what RFC 9051 took away; its LIST response is not made here.
     """
+    recent = "" if is_rev2 else "* 0 RECENT\r\n"
     flags = " ".join((*SYSTEM_FLAGS, *keywords))
     permanent = "" if read_only else f"{flags} \\*"
-    unseen = f"* OK [UNSEEN {first_unseen}] First unseen.\r\n" if first_unseen else ""
+    unseen = ""
+    if first_unseen and not is_rev2:
+        unseen = f"* OK [UNSEEN {first_unseen}] First unseen.\r\n"
     return (
         f"* FLAGS ({flags})\r\n"
         f"* OK [PERMANENTFLAGS ({permanent})] Flags permitted.\r\n"
         f"* {info.messages} EXISTS\r\n"
-        "* 0 RECENT\r\n"
-        f"{unseen}"
+        f"{recent}{unseen}"
         f"* OK [UIDVALIDITY {info.uid_validity}] UIDs valid\r\n"
         f"* OK [UIDNEXT {info.uid_next}] Predicted next UID\r\n"
         f"* OK [HIGHESTMODSEQ {info.highest_modseq}] Highest\r\n"
     ).encode("ascii", "replace")
 
 
-def status(info: MailboxInfo, items: Sequence[str], append_limit: int) -> bytes:
+def status(
+    info: MailboxInfo,
+    items: Sequence[str],
+    append_limit: int,
+    mailbox_id: str = "",
+    *,
+    is_utf8: bool = False,
+) -> bytes:
     """Encode `* STATUS`, items as asked.
 
-    Source:  RFC 3501 §7.2.4; RFC 7162 (HIGHESTMODSEQ), RFC 8438 (SIZE), RFC 7889 (APPENDLIMIT).
+    Source:  RFC 3501 §7.2.4; RFC 7162 (HIGHESTMODSEQ), RFC 8438 (SIZE), RFC 7889 (APPENDLIMIT),
+        RFC 8474 §4.3 (MAILBOXID).
     """
     values = {
         "MESSAGES": info.messages,
@@ -174,24 +224,36 @@ def status(info: MailboxInfo, items: Sequence[str], append_limit: int) -> bytes:
         "SIZE": info.octets,
         "DELETED": info.deleted,
         "APPENDLIMIT": append_limit,
+        "MAILBOXID": f"({mailbox_id})",
     }
     told = " ".join(f"{item} {values[item]}" for item in items if item in values)
-    return b"* STATUS %b (%b)\r\n" % (mailbox_name(info.name), told.encode("ascii"))
+    return b"* STATUS %b (%b)\r\n" % (mailbox_name(info.name, is_utf8), told.encode("ascii"))
 
 
-def listed(kind: bytes, attributes: Sequence[str], name: str, childinfo: bool = False) -> bytes:
+def listed(
+    kind: bytes,
+    attributes: Sequence[str],
+    name: str,
+    childinfo: bool = False,
+    *,
+    old_name: str | None = None,
+    is_utf8: bool = False,
+) -> bytes:
     """Encode `* LIST` or `* LSUB` (`kind`).
 
     `childinfo`: a descendant matched in a way that RECURSIVEMATCH asks for (RFC 5258 §4).
+    `old_name`: what it was called before (RFC 5465 §5.4).
     """
     extended = b' ("CHILDINFO" ("SUBSCRIBED"))' if childinfo else b""
+    if old_name is not None:
+        extended = b' ("OLDNAME" (%b))' % mailbox_name(old_name, is_utf8)
     marks = " ".join(attributes).encode("ascii")
-    return b'* %b (%b) "/" %b%b\r\n' % (kind, marks, mailbox_name(name), extended)
+    return b'* %b (%b) "/" %b%b\r\n' % (kind, marks, mailbox_name(name, is_utf8), extended)
 
 
-def quota_root(mailbox: str, root: str) -> bytes:
+def quota_root(mailbox: str, root: str, *, is_utf8: bool = False) -> bytes:
     """Encode `* QUOTAROOT` (RFC 9208 §5.2)."""
-    return b'* QUOTAROOT %b "%b"\r\n' % (mailbox_name(mailbox), root.encode("ascii"))
+    return b'* QUOTAROOT %b "%b"\r\n' % (mailbox_name(mailbox, is_utf8), root.encode("ascii"))
 
 
 def quota(root: str, used_bytes: int, limit_bytes: int) -> bytes:
@@ -203,7 +265,9 @@ def quota(root: str, used_bytes: int, limit_bytes: int) -> bytes:
     )
 
 
-def metadata(mailbox: str, entries: Sequence[tuple[str, bytes | None]]) -> bytes:
+def metadata(
+    mailbox: str, entries: Sequence[tuple[str, bytes | None]], *, is_utf8: bool = False
+) -> bytes:
     """Encode one `* METADATA` line for all entries.
 
     The mailbox is quoted and every value a literal: the client does not unescape quoted values
@@ -214,7 +278,7 @@ def metadata(mailbox: str, entries: Sequence[tuple[str, bytes | None]]) -> bytes
         b"%b %b" % (name.encode("ascii", "replace"), NIL if value is None else literal(value))
         for name, value in entries
     )
-    return b"* METADATA %b (%b)\r\n" % (mailbox_name(mailbox), told)
+    return b"* METADATA %b (%b)\r\n" % (mailbox_name(mailbox, is_utf8), told)
 
 
 def server_id(name: str) -> bytes:

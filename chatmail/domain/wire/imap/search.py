@@ -6,6 +6,7 @@ Source:  RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 5182 §2.1, RFC 7162 §3.1.5 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, assert_never
@@ -18,6 +19,7 @@ from chatmail.domain.wire.imap.commands import (
     SearchAll,
     SearchAnd,
     SearchDate,
+    SearchEmailId,
     SearchFlag,
     SearchHeader,
     SearchKey,
@@ -27,6 +29,7 @@ from chatmail.domain.wire.imap.commands import (
     SearchSet,
     SearchSize,
     SearchText,
+    SearchThreadId,
 )
 from chatmail.domain.wire.imap.search_content import ContentKey, ContentProbe, day_holds
 from chatmail.domain.wire.imap.sequence import spans
@@ -48,7 +51,8 @@ class Searcher:
         count: int,
         *,
         now_s: int,
-        saved: Sequence[Uid] = (),
+        saved: Sequence[int] = (),
+        email_id: Callable[[MailboxEntry], str] | None = None,
     ) -> None:
         """Prepare a search.
 
@@ -56,12 +60,14 @@ class Searcher:
             uids: ascending; only the first `count` are valid.
             now_s: unix time, for OLDER and YOUNGER.
             saved: what `$` stands for.
+            email_id: the EMAILID of a message; without it none has one.
         """
         self._key = key
         self._uids = uids
         self._count = count
         self._now_s = now_s
         self._saved = saved
+        self._email_id = email_id
         self._test = self._compile(key)
 
     def candidates(self) -> list[tuple[int, int]]:
@@ -94,6 +100,8 @@ class Searcher:
                 return self._set_test(key)
             case SearchAge():
                 return _age_test(key, self._now_s)
+            case SearchEmailId(wanted):
+                return self._email_id_test(wanted)
             case _:
                 return _entry_test(key)
 
@@ -107,6 +115,12 @@ class Searcher:
             return at >= 0 and entry.uid <= ranges[at][1]
 
         return test
+
+    def _email_id_test(self, wanted: str) -> Test:
+        email_id = self._email_id
+        if email_id is None:
+            return lambda entry, content: False
+        return lambda entry, content: email_id(entry) == wanted
 
 
 def _intersected(
@@ -176,7 +190,9 @@ def _age_test(key: SearchAge, now_s: int) -> Test:
     return lambda entry, content: entry.internal_date_s >= limit_s
 
 
-def _entry_test(key: SearchAll | SearchFlag | SearchSize | SearchDate | SearchModseq) -> Test:
+def _entry_test(
+    key: SearchAll | SearchFlag | SearchSize | SearchDate | SearchModseq | SearchThreadId,
+) -> Test:
     match key:
         case SearchAll():
             return lambda entry, content: True
@@ -191,6 +207,8 @@ def _entry_test(key: SearchAll | SearchFlag | SearchSize | SearchDate | SearchMo
             return lambda entry, content: day_holds(entry.internal_date_s // DAY_S, key)
         case SearchModseq(modseq):
             return lambda entry, content: entry.modseq >= modseq
+        case SearchThreadId():
+            return lambda entry, content: False
     assert_never(key)
 
 
@@ -258,9 +276,13 @@ def _result_modseq(options: tuple[str, ...], modseqs: Sequence[int]) -> int:
     return max(modseqs)
 
 
-def saved_result(options: tuple[str, ...], uids: Sequence[Uid]) -> tuple[Uid, ...]:
-    """Return what `$` stands for after a search with SAVE (RFC 5182 §2.1)."""
+def saved_result(options: tuple[str, ...], uids: Sequence[int]) -> Sequence[int]:
+    """Return what `$` stands for after a search with SAVE (RFC 5182 §2.1, §2.4).
+
+    Args:  uids: of the messages found, ascending.
+    Returns:  four octets for each UID: a session keeps it as long as the mailbox is selected.
+    """
     if not uids or "ALL" in options or "COUNT" in options or not {"MIN", "MAX"} & set(options):
-        return tuple(uids)
+        return array("I", uids)
     ends = ([uids[0]] if "MIN" in options else []) + ([uids[-1]] if "MAX" in options else [])
-    return tuple(dict.fromkeys(ends))
+    return array("I", dict.fromkeys(ends))

@@ -140,7 +140,7 @@ def _decoded(value: bytes) -> str:
         return text
     try:
         return str(email.header.make_header(email.header.decode_header(text)))
-    except (email.errors.HeaderParseError, LookupError, ValueError):
+    except (email.errors.MessageError, LookupError, ValueError):
         return text  # an unknown charset or broken encoded word: compared as it stands
 
 

@@ -50,7 +50,7 @@ def spans(
     count: int,
     *,
     by_uid: bool,
-    saved: Sequence[Uid] = (),
+    saved: Sequence[int] = (),
 ) -> list[tuple[int, int]]:
     """Return which positions of a mailbox a set names.
 
@@ -104,7 +104,7 @@ def resolve(
     count: int,
     *,
     by_uid: bool,
-    saved: Sequence[Uid] = (),
+    saved: Sequence[int] = (),
 ) -> list[Uid]:
     """Return the UIDs of the messages that a set names: ascending, each once.
 

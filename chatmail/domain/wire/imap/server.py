@@ -11,6 +11,7 @@ What the machine reads next is its mode:
     COMMAND ──literal──▶ LITERAL ──▶ COMMAND           the fragments of one command
     COMMAND ──APPEND literal──▶ APPEND_DECISION        the shell accepts or refuses
         accept ──▶ APPEND_LITERAL ──▶ APPEND_TAIL ──▶ COMMAND
+                                      APPEND_TAIL ──one more literal──▶ APPEND_DECISION
         refuse ──▶ SKIP or COMMAND
     COMMAND ──refused──▶ SKIP ──▶ COMMAND              nothing of it is kept
     COMMAND ──begin_idle──▶ IDLE ──one line──▶ COMMAND
@@ -35,6 +36,7 @@ from chatmail.domain.wire.imap.events import (
     NEED_DATA,
     AppendChunk,
     AppendEnd,
+    AppendNext,
     CommandReceived,
     ContinuationWanted,
     Event,
@@ -50,8 +52,14 @@ from chatmail.domain.wire.imap.fragments import (
     literal_header,
 )
 from chatmail.domain.wire.imap.grammar import parse_command
-from chatmail.domain.wire.imap.grammar_store import parse_append
-from chatmail.domain.wire.imap.lexer import LITERAL_MARK, CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.grammar_store import parse_append, parse_append_message
+from chatmail.domain.wire.imap.lexer import (
+    LITERAL_MARK,
+    UTF8_MODES,
+    CommandRefused,
+    Lexer,
+    SyntaxProblem,
+)
 from chatmail.domain.wire.imap.states import (
     AFTER_LOGIN,
     BEFORE_LOGIN,
@@ -164,6 +172,16 @@ class ServerMachine:
         """Note an extension that ENABLE switched on."""
         self.enabled |= {name}
 
+    @property
+    def is_rev2(self) -> bool:
+        """Say whether the client speaks IMAP4rev2 (RFC 9051)."""
+        return "IMAP4REV2" in self.enabled
+
+    @property
+    def is_utf8(self) -> bool:
+        """Say whether mailbox names are UTF-8 on the wire (RFC 6855, RFC 9051 §5.1)."""
+        return not UTF8_MODES.isdisjoint(self.enabled)
+
     def starttls_done(self) -> None:
         """TLS is active from here on.
 
@@ -193,7 +211,7 @@ class ServerMachine:
         self._mode = mode
 
     def accept_append(self) -> bytes:
-        """Go on with the APPEND whose AppendBegin was the last event.
+        """Go on with the APPEND whose AppendBegin or AppendNext was the last event.
 
         Returns:  what to send first: the continuation, b"" when the client does not wait for it.
         """
@@ -203,7 +221,7 @@ class ServerMachine:
         return CONTINUE if self._literal.is_synchronising else b""
 
     def refuse_append(self) -> bool:
-        """Drop the APPEND whose AppendBegin was the last event; the shell answers it.
+        """Drop the APPEND whose AppendBegin or AppendNext was the last event; the shell answers.
 
         Returns:  False: its literal is too large to be skipped, so the connection must end.
         """
@@ -264,7 +282,7 @@ class ServerMachine:
         try:
             if head.word == b"APPEND":
                 raise SyntaxProblem(b"Expected a literal")
-            command = parse_command(head.word, text, head.args_at, self._literals)
+            command = parse_command(head.word, text, head.args_at, self._literals, self.enabled)
         except SyntaxProblem as problem:
             return self._reject(b"BAD " + problem.text)
         except CommandRefused as refused:
@@ -283,17 +301,21 @@ class ServerMachine:
     # --- APPEND ------------------------------------------------------------------------------
 
     def _begin_append(self, text: bytes, literal: LiteralHeader) -> Event:
-        lexer = Lexer(text, self._head.args_at, self._literals)
+        lexer = Lexer(text, self._head.args_at, self._literals, self.enabled)
         try:
             command = parse_append(lexer, literal.size, literal.is_synchronising)
         except SyntaxProblem as problem:
             return self._reject(b"BAD " + problem.text, literal)
+        return self._offer(literal, CommandReceived(self._tag, command))
+
+    def _offer(self, literal: LiteralHeader, event: Event) -> Event:
+        """Let the shell decide about the literal of a message, unless its size decides."""
         if literal.size > self._max_append_bytes:
             return self._reject(b"NO [TOOBIG] message file too big", literal)
         self._forget_command()
         self._literal = literal
         self._mode = _Mode.APPEND_DECISION
-        return CommandReceived(self._tag, command)
+        return event
 
     def _append_decision_step(self) -> Event | None:
         raise LocalProtocolError("an APPEND waits for a decision")
@@ -307,10 +329,20 @@ class ServerMachine:
         return AppendChunk(octets) if octets else NEED_DATA
 
     def _append_tail_line(self, line: bytes) -> Event:
+        literal = literal_header(line)
+        if literal is not None and b"\r" not in line and b"\0" not in line:
+            return self._next_message(line[: literal.prefix_size], literal)
         if line.strip(b" "):
-            return self._reject(b"BAD Unexpected octets after the message", literal_header(line))
+            return self._reject(b"BAD Unexpected octets after the message", literal)
         self._mode = _Mode.COMMAND
         return AppendEnd(self._tag)
+
+    def _next_message(self, text: bytes, literal: LiteralHeader) -> Event:
+        try:
+            flags, internal_date_s = parse_append_message(Lexer(text), literal.size)
+        except SyntaxProblem as problem:
+            return self._reject(b"BAD " + problem.text, literal)
+        return self._offer(literal, AppendNext(flags, internal_date_s, literal.size))
 
     # --- IDLE and AUTHENTICATE ---------------------------------------------------------------
 

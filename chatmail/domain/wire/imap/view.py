@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from chatmail.domain.model.mailbox import MailboxChanges, MailboxEntry, Modseq, Uid
 from chatmail.domain.wire.imap.fetch import flags_line
-from chatmail.domain.wire.imap.responses import exists
+from chatmail.domain.wire.imap.responses import exists, vanished
 
 
 class Permit(enum.Enum):
@@ -71,6 +71,7 @@ class SelectedView:
         *,
         with_uid: bool = False,
         with_modseq: bool = False,
+        by_vanished: bool = False,
     ) -> bytes | None:
         """Take over changes and return what tells the client of them, b"" for no news.
 
@@ -78,6 +79,7 @@ class SelectedView:
             changes: since (`modseq`, `uid_next`) of this view.
             uids, count: the shared sequence of the store, read after the changes.
             with_uid: put the UID into FETCH lines (never inside a UID command, spec mail 4.6).
+            by_vanished: tell expunges by UID (RFC 7162 §3.2.10).
         Returns:  None when `uids` is newer than `changes`: ask for the changes again. Otherwise
             whole response lines; nothing was taken over when they may not be told now.
         """
@@ -89,7 +91,7 @@ class SelectedView:
         changed = self._news(changes.changed)
         if (gone and permit is not Permit.ALL) or (changed and permit is Permit.ARRIVALS):
             return b""
-        lines = [b"* %d EXPUNGE\r\n" % (index + 1) for index in reversed(gone)]
+        lines = [self._expunges(gone, by_vanished)] if gone else []
         self.uids, self.count = uids, count
         self.modseq, self.uid_next = changes.highest_modseq, changes.uid_next
         self._told = None
@@ -102,6 +104,11 @@ class SelectedView:
             for entry in changed
         )
         return b"".join(lines)
+
+    def _expunges(self, gone: list[int], by_vanished: bool) -> bytes:
+        if by_vanished:
+            return vanished(self.uids[index] for index in gone)
+        return b"".join(b"* %d EXPUNGE\r\n" % (index + 1) for index in reversed(gone))
 
     def _gone(self, changes: MailboxChanges) -> list[int]:
         """Return the indexes in the view of expunged messages, ascending."""

@@ -23,6 +23,7 @@ async def test_select_replies_in_order() -> None:
             b"* OK [UIDVALIDITY 1700000000] UIDs valid",
             b"* OK [UIDNEXT 3] Predicted next UID",
             b"* OK [HIGHESTMODSEQ 3] Highest",
+            b"* OK [MAILBOXID (F1-1700000000)] Mailbox id",
             b"OK [READ-WRITE] Select completed",
         ]
 

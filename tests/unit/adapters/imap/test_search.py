@@ -73,7 +73,6 @@ async def test_extended_results(world: World) -> None:
         assert await client.ok(b"SEARCH RETURN (COUNT) DELETED") == [
             b'* ESEARCH (TAG "A0005") COUNT 0'
         ]
-        assert (await client.cmd(b"SEARCH RETURN (SAVE) ALL"))[-1].startswith(b"BAD ")
 
 
 async def test_modseq_search_tells_the_highest(world: World) -> None:
@@ -116,3 +115,80 @@ async def test_a_message_expunged_while_it_is_read_does_not_match(
     monkeypatch.setattr(world.store, "read", racing)
     async with world.session() as client:
         assert await client.ok(b"SEARCH TEXT relay") == [b"* SEARCH 1 3"]
+
+
+# --- RFC 5182: the result is kept -----------------------------------------------------------------
+
+
+async def test_a_saved_result_stands_for_its_messages_in_every_set(world: World) -> None:
+    async with world.session() as client:
+        await client.ok(b"CREATE other")
+        assert await client.ok(b"SEARCH RETURN (SAVE) UNSEEN") == []
+        assert await client.ok(b"UID FETCH $ UID") == [
+            b"* 2 FETCH (UID 2)",
+            b"* 3 FETCH (UID 3)",
+        ]
+        assert await client.ok(b"FETCH $ UID") == [b"* 2 FETCH (UID 2)", b"* 3 FETCH (UID 3)"]
+        assert await client.ok(b"SEARCH UID $ FLAGGED") == [b"* SEARCH 3"]
+        assert await client.ok(b"SEARCH NOT $") == [b"* SEARCH 1"]
+        assert len(await client.ok(b"STORE $ +FLAGS (\\Draft)")) == 2
+        assert (await client.cmd(b"COPY $ other"))[-1].startswith(b"OK [COPYUID")
+        await client.ok(b"STORE 1:3 +FLAGS.SILENT (\\Deleted)")
+        assert await client.ok(b"UID EXPUNGE $") == [b"* 3 EXPUNGE", b"* 2 EXPUNGE"]
+        assert await client.ok(b"FETCH $ UID") == []
+
+
+async def test_a_saved_result_loses_what_is_expunged_and_gains_nothing(world: World) -> None:
+    async with world.session() as client:
+        await client.ok(b"SEARCH RETURN (SAVE) ALL")
+        await client.ok(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
+        await client.ok(b"EXPUNGE")
+        world.deliver()
+        await client.ok(b"NOOP")
+        assert await client.ok(b"FETCH $ UID") == [b"* 1 FETCH (UID 2)", b"* 2 FETCH (UID 3)"]
+        assert (await client.cmd(b"MOVE $ INBOX"))[-1].startswith(b"OK ")
+        assert await client.ok(b"FETCH $ UID") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "kept"),
+    [
+        (b"SAVE MIN", [b"MIN 1"], b" 1"),
+        (b"MAX SAVE", [b"MAX 3"], b" 3"),
+        (b"SAVE MIN MAX", [b"MIN 1 MAX 3"], b" 1 3"),
+        (b"SAVE MIN COUNT", [b"MIN 1 COUNT 3"], b" 1 2 3"),
+        (b"SAVE ALL MIN", [b"MIN 1 ALL 1:3"], b" 1 2 3"),
+        (b"SAVE", [], b" 1 2 3"),
+    ],
+)
+async def test_min_and_max_alone_save_only_those(
+    world: World, options: bytes, told: list[bytes], kept: bytes
+) -> None:
+    async with world.session() as client:
+        lines = await client.ok(b"SEARCH RETURN (%b) ALL" % options)
+        assert lines == [b'* ESEARCH (TAG "A0003") ' + items for items in told]
+        assert await client.ok(b"SEARCH $") == [b"* SEARCH" + kept]
+
+
+async def test_select_forgets_the_saved_result(world: World) -> None:
+    async with world.session() as client:
+        await client.ok(b"SEARCH RETURN (SAVE) ALL")
+        await client.select()
+        assert await client.ok(b"FETCH $ UID") == []
+        assert (await client.cmd(b"COPY $ nowhere"))[-1] == b"OK Copy completed"
+
+
+async def test_what_becomes_of_the_saved_result_when_a_search_fails(world: World) -> None:
+    async with world.session() as client:
+        await client.ok(b"SEARCH RETURN (SAVE) SEEN")
+        await client.cmd(b"SEARCH RETURN (SAVE) NONSENSE")
+        await client.cmd(b"SEARCH RETURN (SAVE) 99")
+        assert await client.ok(b"SEARCH $") == [b"* SEARCH 1"]  # BAD leaves it
+        assert (await client.cmd(b"SEARCH CHARSET KOI8-R TEXT x"))[-1].startswith(b"NO ")
+        assert await client.ok(b"SEARCH $") == [b"* SEARCH 1"]  # it did not ask for SAVE
+        await client.cmd(b"SEARCH RETURN (SAVE) CHARSET KOI8-R TEXT x")
+        assert await client.ok(b"SEARCH $") == [b"* SEARCH"]  # NO empties it
+        await client.ok(b"SEARCH RETURN (SAVE) SEEN")
+        world.state.fail = 1
+        assert (await client.cmd(b"SEARCH RETURN (SAVE) TEXT x"))[-1].startswith(b"NO ")
+        assert await client.ok(b"SEARCH $") == [b"* SEARCH"]

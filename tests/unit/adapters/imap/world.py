@@ -28,6 +28,7 @@ from tests.unit.fakes.mailstore import (
     MemoryDeviceTokens,
     MemoryIntake,
     MemoryMailStore,
+    MemoryObjectIds,
     MemoryState,
 )
 
@@ -130,14 +131,19 @@ class FakeAuthenticate:
 
 
 class FakeCollector:
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, held_bytes: int) -> None:
         self.octets = b""
         self.max_bytes = max_bytes
+        self.held_bytes = held_bytes
         self.breaks = False
 
     @property
     def size(self) -> int:
         return len(self.octets)
+
+    @property
+    def is_spooled(self) -> bool:
+        return self.size > self.held_bytes
 
     async def feed(self, chunk: bytes) -> None:
         assert len(chunk) <= 64 * 1024
@@ -153,31 +159,38 @@ class FakeAppend:
         self._state = state
         self._intake = intake
         self.breaks_feed = False
+        self.open: list[FakeCollector] = []
 
     @asynccontextmanager
-    async def collect(self, door: Door, max_bytes: int) -> AsyncIterator[FakeCollector]:
+    async def collect(
+        self, door: Door, max_bytes: int, held_bytes: int
+    ) -> AsyncIterator[FakeCollector]:
         assert door is Door.APPEND
-        collector = FakeCollector(max_bytes)
+        collector = FakeCollector(max_bytes, held_bytes)
         collector.breaks = self.breaks_feed
+        self.open.append(collector)
         yield collector
+        self.open.remove(collector)
 
-    async def __call__(self, account, mailbox, flags, internal_date_s, message):
-        if b"PLAINTEXT" in message.octets:
-            return Refuse(RefusalReason.ENCRYPTION_NEEDED)
-        if message.size > message.max_bytes:
-            return Refuse(RefusalReason.TOO_BIG)
-        header, _, rest = message.octets.partition(b"\r\n\r\n")
-        body = Body(header + b"\r\n\r\n", (rest,), len(rest))
-        (receipt,) = await self._intake.commit(
-            IntakeBatch(
-                body=body,
-                internal_date_s=internal_date_s,
-                deliveries=(Delivery(mailbox.id, flags),),
+    async def __call__(self, account, mailbox, messages):
+        batches = []
+        for flags, internal_date_s, message in messages:
+            if b"PLAINTEXT" in message.octets:
+                return Refuse(RefusalReason.ENCRYPTION_NEEDED)
+            if message.size > message.max_bytes:
+                return Refuse(RefusalReason.TOO_BIG)
+            header, _, rest = message.octets.partition(b"\r\n\r\n")
+            batches.append(
+                IntakeBatch(
+                    body=Body(header + b"\r\n\r\n", (rest,), len(rest)),
+                    internal_date_s=internal_date_s,
+                    deliveries=(Delivery(mailbox.id, flags),),
+                )
             )
-        )
-        if receipt is None:
+        receipts = await self._intake.commit_all(batches)
+        if (None,) in receipts:
             raise MailboxGone
-        return receipt
+        return tuple(receipt for (receipt,) in receipts)
 
 
 class MemoryStream:
@@ -346,6 +359,7 @@ class World:
             collect=self.append.collect,
             change_mailbox=ChangeMailbox(self.store, lambda: self.settings, self.clock),
             metadata=self.metadata,
+            object_ids=MemoryObjectIds(),
             hints=self.state.hints,
             sessions=self.sessions,
             settings=lambda: self.settings,

@@ -531,7 +531,7 @@ async def test_silence_ends_after_five_minutes(
     await connection.log_in()
     start = trio.current_time()
     assert await connection.client.rest() == b"421 4.4.2 Idle for too long\r\n"
-    assert trio.current_time() - start == pytest.approx(300)
+    assert 300 <= trio.current_time() - start <= 311  # never early
     assert connection.world.sessions.open == {}
 
 

@@ -173,7 +173,7 @@ async def test_files_and_directories_are_for_the_owner_only(opener: Opener, tmp_
 
 async def test_other_databases_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedDatabase):
-        async with open_store(tmp_path, "postgresql://x", MemoryHints(), StillClock(), ListLog()):
+        async with open_store(tmp_path, "mysql://x", MemoryHints(), StillClock(), ListLog()):
             pass
 
 

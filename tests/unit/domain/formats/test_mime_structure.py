@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,6 +185,13 @@ def test_parameters_are_unquoted() -> None:
         b"attachment",
         ((b"filename", b'a"b;c'), (b"size", b"12")),
     )
+
+
+@pytest.mark.parametrize("octet", [b"\0", b"\x01", b"\x1b", b"\x7f"])
+def test_a_media_type_with_control_characters_is_none(octet: bytes) -> None:
+    # Written without its NUL it would be a message that has no envelope.
+    tree = scan(b"Content-Type: mess" + octet + b"age/rfc822\r\n\r\nbody")
+    assert (tree.media_type, tree.media_subtype) == (b"text", b"plain")
 
 
 def test_unterminated_quotes_cost_linear_time() -> None:

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 
-from chatmail.domain.model.settings import QuotaSettings
-from chatmail.domain.policy.quota import has_room, trim_target, wants_trim
+from chatmail.domain.model.settings import DAY_S, LimitSettings, QuotaSettings
+from chatmail.domain.policy.quota import fits, trim_goal, wants_trim
 
 SETTINGS = QuotaSettings()
+LIMITS = LimitSettings(max_mailbox_bytes=100, max_messages_per_account=1000)
+NOW_S = 1_760_000_000.5
 
 
 def test_a_message_fits_up_to_the_last_octet() -> None:
-    assert has_room(10, 90, 100)
-    assert not has_room(11, 90, 100)
+    assert fits(10, 90, 0, LIMITS)
+    assert not fits(11, 90, 0, LIMITS)
 
 
-def test_trimming_starts_above_three_quarters() -> None:
-    assert not wants_trim(75, 100, SETTINGS)
-    assert wants_trim(76, 100, SETTINGS)
-    assert not wants_trim(99, 100, attrs.evolve(SETTINGS, trim=False))
+def test_a_message_fits_up_to_the_last_place() -> None:
+    assert fits(1, 0, 999, LIMITS)
+    assert not fits(1, 0, 1000, LIMITS)
 
 
-def test_trimming_goes_down_to_seventy_percent_or_further_for_a_large_message() -> None:
-    assert trim_target(0, 100, SETTINGS) == 70
-    assert trim_target(20, 100, SETTINGS) == 70
-    assert trim_target(60, 100, SETTINGS) == 40
-    assert trim_target(200, 100, SETTINGS) == 0
+@pytest.mark.parametrize(("octets", "messages"), [(75, 0), (0, 750)])
+def test_up_to_three_quarters_nothing_is_trimmed(octets: int, messages: int) -> None:
+    assert not wants_trim(octets, messages, LIMITS, SETTINGS)
+
+
+@pytest.mark.parametrize(("octets", "messages"), [(76, 0), (0, 751)])
+def test_trimming_starts_above_three_quarters(octets: int, messages: int) -> None:
+    assert wants_trim(octets, messages, LIMITS, SETTINGS)
+    assert not wants_trim(octets, messages, LIMITS, attrs.evolve(SETTINGS, trim=False))
+
+
+@pytest.mark.parametrize(("size", "octets"), [(0, 70), (20, 70), (60, 40), (200, 0)])
+def test_trimming_goes_to_seventy_percent_or_further_for_a_large_message(
+    size: int, octets: int
+) -> None:
+    goal = trim_goal(LIMITS, SETTINGS, NOW_S, size_bytes=size)
+    assert (goal.octets, goal.messages) == (octets, 700)
+
+
+def test_trimming_spares_mail_of_the_last_day() -> None:
+    assert trim_goal(LIMITS, SETTINGS, NOW_S).older_than_s == int(NOW_S) - DAY_S
+
+
+def test_trimming_makes_a_place_whatever_the_percentage() -> None:
+    low = attrs.evolve(SETTINGS, trim_low_percent=100)
+    assert trim_goal(LIMITS, low, NOW_S).messages == 999

@@ -105,7 +105,9 @@ class Accounts:
         found = self.tombstones.get(address)
         return found if found and found.expires_s > now_s else None
 
-    async def delete(self, account: AccountId, tombstone_until_s: int | None) -> None:
+    async def delete(
+        self, account: AccountId, tombstone_until_s: int | None, **conditions: object
+    ) -> bool:
         raise NotImplementedError
 
     async def count(self) -> int:

@@ -87,7 +87,11 @@ class FewAccounts:
 
     async def resolve(self, addresses: Sequence[EmailAddress]) -> list[Account | None]:
         found = (self._by_address.get(address) for address in addresses)
-        return [a and attrs.evolve(a, used_bytes=self._state.usage(a.id)) for a in found]
+        state = self._state
+        return [
+            a and attrs.evolve(a, used_bytes=state.usage(a.id), used_messages=state.held(a.id))
+            for a in found
+        ]
 
 
 class KeepingIntake(MemoryIntake):
@@ -100,6 +104,10 @@ class KeepingIntake(MemoryIntake):
     async def commit(self, batch: IntakeBatch):  # type: ignore[no-untyped-def]
         self.committed.append(batch)
         return await super().commit(batch)
+
+    async def commit_all(self, batches: Sequence[IntakeBatch]):  # type: ignore[no-untyped-def]
+        self.committed.extend(batches)
+        return await super().commit_all(batches)
 
 
 class MemoryRelay:

@@ -95,3 +95,19 @@ async def test_after_trouble_with_the_spool_nothing_is_kept_and_nothing_can_be_s
         message.facts()
         with pytest.raises(TransientFailure):
             await message.body(message.header())
+
+
+@pytest.mark.parametrize("step", [1, 100, 65536])
+async def test_without_room_in_memory_a_message_is_spooled_from_its_header_on(step: int) -> None:
+    blobs = MemoryBlobStore(MemoryState())
+    octets = make_message(size=3000)
+    async with Collect(blobs)(Door.APPEND, MAX_BYTES, 0) as message:
+        for at in range(0, len(octets), step):
+            assert message.is_spooled == (at > octets.index(b"\r\n\r\n") + 3)
+            await message.feed(octets[at : at + step])
+        assert message.is_spooled
+        assert message.facts().size == len(octets)
+        body = await message.body(message.header())
+        assert isinstance(body.spooled, MemorySpool)
+        assert body.header + b"".join(body.spooled.chunks) == octets
+    assert blobs.open_spools == 0

@@ -217,7 +217,7 @@ async def test_a_trim_that_fails_after_the_commit_does_not_undo_the_acceptance()
     octets = make_message(sender=ALICE, size=3000)
     relay.limit(max_mailbox_bytes=len(octets) * 5 // 4)  # stored, it is beyond the mark to trim at
 
-    async def fail(*_: object) -> int:
+    async def fail(*_: object, **more: object) -> int:
         raise Overloaded("the write queue is full")
 
     relay.mail.trim = fail  # type: ignore[method-assign,assignment]

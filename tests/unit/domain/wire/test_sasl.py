@@ -79,7 +79,9 @@ def test_every_advertised_mechanism_exists() -> None:
     assert all(sasl.exchange(name) is not None for name in sasl.MECHANISMS)
 
 
-@pytest.mark.parametrize("line", [b"!!!!", b"AGEAYg", b"AGEAYg==x", b"A GE AYg==", b"=", b"\xff"])
+@pytest.mark.parametrize(
+    "line", [b"!!!!", b"AGEAYg", b"AGEAYg==x", b"A GE AYg==", b"=", b"\xff", b"dUBk==", b"===="]
+)
 def test_what_is_not_strict_base64_is_an_encoding_error(line: bytes) -> None:
     with pytest.raises(sasl.SaslEncodingError):
         sasl.decode_response(line)

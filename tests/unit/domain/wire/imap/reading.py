@@ -8,6 +8,7 @@ from chatmail.domain.wire.imap.commands import AppendBegin, Authenticate, Comman
 from chatmail.domain.wire.imap.events import (
     NEED_DATA,
     AppendChunk,
+    AppendNext,
     CommandReceived,
     Event,
     Rejected,
@@ -34,22 +35,28 @@ def drain(made: ServerMachine, *, accept_appends: bool = True) -> list[Event]:
         events.append(event)
         if isinstance(event, CommandReceived):
             follow(made, event, accept_appends)
+        if isinstance(event, AppendNext):
+            decide(made, accept_appends)
     return events
 
 
 def follow(made: ServerMachine, event: CommandReceived, accept_appends: bool) -> None:
     match event.command:
         case AppendBegin():
-            if accept_appends:
-                made.accept_append()
-            else:
-                made.refuse_append()
+            decide(made, accept_appends)
         case Idle():
             made.begin_idle(event.tag)
         case Authenticate(initial=None):
             made.begin_response()
         case _:
             pass
+
+
+def decide(made: ServerMachine, accept_appends: bool) -> None:
+    if accept_appends:
+        made.accept_append()
+    else:
+        made.refuse_append()
 
 
 def feed(made: ServerMachine, pieces: Iterable[bytes], **options: bool) -> list[Event]:

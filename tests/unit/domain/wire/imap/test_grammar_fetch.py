@@ -154,7 +154,7 @@ def test_modifiers(line, since, vanished):
         b"(FLAGS))",
         b"FOO",
         b"BINARY[]",
-        b"EMAILID",
+        b"EMAILID[]",
         b"BODY.PEEK",
         b"FLAGS[]",
         b"BODY[",

@@ -94,10 +94,9 @@ def test_known_charsets(prefix):
 
 
 @pytest.mark.parametrize("charset", [b"latin1", b'"KOI8-R"', b"UTF-16"])
-def test_an_unknown_charset_is_badcharset(charset):
-    assert refusal(b"SEARCH CHARSET " + charset + b" ALL").startswith(
-        b"NO [BADCHARSET (US-ASCII UTF-8)] "
-    )
+def test_an_unknown_charset_leaves_the_keys_unread(charset):
+    search = parsed(b"a SEARCH RETURN (SAVE) CHARSET " + charset + b' TEXT "\xff"')
+    assert search == Search(SearchAll(), False, ("SAVE",), is_charset_known=False)
 
 
 def test_search_text_is_utf8():

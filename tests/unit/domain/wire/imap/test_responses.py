@@ -136,3 +136,20 @@ def test_list_child_information() -> None:
     assert responses.listed(b"LIST", ("\\HasChildren",), "a", childinfo=True) == (
         b'* LIST (\\HasChildren) "/" "a" ("CHILDINFO" ("SUBSCRIBED"))\r\n'
     )
+
+
+def test_vanished_is_one_compact_line() -> None:
+    assert responses.vanished([1, 2, 3, 7]) == b"* VANISHED 1:3,7\r\n"
+    assert responses.vanished([4], earlier=True) == b"* VANISHED (EARLIER) 4\r\n"
+    assert responses.vanished([]) == b""
+    assert responses.vanished(range(1, 4_000_000)) == b"* VANISHED 1:3999999\r\n"
+
+
+def test_a_long_vanished_is_several_lines_that_a_client_may_send_back() -> None:
+    """RFC 7162 §4."""
+    uids = range(1_000_001, 1_040_000, 2)
+    lines = responses.vanished(uids, earlier=True).split(b"\r\n")
+    assert lines.pop() == b""
+    assert max(map(len, lines)) <= 8100
+    assert {line[:21] for line in lines} == {b"* VANISHED (EARLIER) "}
+    assert b",".join(line[21:] for line in lines) == b",".join(b"%d" % uid for uid in uids)

@@ -67,6 +67,11 @@ def test_header_fields_are_compared_decoded_unfolded_and_case_blind(name, value,
     assert probed(SearchHeader(name, value)) is expected
 
 
+def test_an_encoded_word_whose_charset_is_not_ascii_is_compared_as_it_stands():
+    header = "Subject: =?utf-\xff?q?abc?=\r\n\r\n".encode("latin-1")
+    assert probed(SearchHeader("Subject", "?q?abc"), header)
+
+
 @pytest.mark.parametrize(
     ("comparison", "day", "expected"),
     [

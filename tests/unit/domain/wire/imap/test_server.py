@@ -25,6 +25,7 @@ from chatmail.domain.wire.imap.events import (
     NEED_DATA,
     AppendChunk,
     AppendEnd,
+    AppendNext,
     CommandReceived,
     ContinuationWanted,
     IdleDone,
@@ -149,7 +150,7 @@ def test_a_good_command_starts_the_count_again():
 
 
 def test_no_replies_are_not_errors():
-    events = read(b"a SEARCH CHARSET x ALL\r\n" * 60)
+    events = read(b"a CREATE x (USE (\\Odd))\r\n" * 60)
     assert not any(event.close for event in events)
 
 
@@ -326,11 +327,60 @@ def test_an_append_too_large_to_swallow_is_bye():
     assert b"\r\n* BYE [TOOBIG] " in reply(rejected)
 
 
-@pytest.mark.parametrize("tail", [b")", b" x", b" {5+}\r\nabcde", b"\r", b"\0", b" {5}"])
+@pytest.mark.parametrize("tail", [b")", b" x", b"\r", b"\0", b" {5}\0", b" \0{5+}\r\nabcde"])
 def test_octets_behind_the_message_are_bad(tail):
     events = read(b"a APPEND INBOX {3+}\r\nabc" + tail + b"\r\nz NOOP\r\n")
     assert events[:2] == [begin(3, sync=False), AppendChunk(b"abc")]
     assert events[2] == Rejected(b"a BAD Unexpected octets after the message\r\n")
+    assert events[3:] == [NOOP]
+
+
+def test_one_append_holds_several_messages():
+    made = machine(AFTER)
+    made.receive_data(b"a APPEND INBOX (k) {3+}\r\nabc (\\Seen) {4}\r\n")
+    assert made.next_event() == CommandReceived(b"a", AppendBegin("INBOX", ("k",), None, 3, False))
+    assert made.accept_append() == b""
+    assert made.next_event() == AppendChunk(b"abc")
+    assert made.next_event() == AppendNext(("\\Seen",), None, 4)
+    with pytest.raises(LocalProtocolError):
+        made.next_event()
+    assert made.accept_append() == b"+ OK\r\n"
+    made.receive_data(b'defg "01-Jan-1970 00:00:10 +0000" {1+}\r\nh \r\nz NOOP\r\n')
+    assert drain(made) == [
+        AppendChunk(b"defg"),
+        AppendNext((), 10, 1),
+        AppendChunk(b"h"),
+        AppendEnd(b"a"),
+        NOOP,
+    ]
+
+
+def test_a_later_message_over_the_limit_is_toobig_before_any_continuation():
+    events = read(b"a APPEND INBOX {3+}\r\nabc {%d}\r\nz NOOP\r\n" % (MAX_APPEND + 1))
+    assert events[2:] == [Rejected(b"a NO [TOOBIG] message file too big\r\n"), NOOP]
+
+
+def test_messages_behind_a_refused_one_are_swallowed():
+    made = machine(AFTER)
+    made.receive_data(
+        b"a APPEND INBOX {3+}\r\nabc {8+}\r\nb NOOP\r\n {8+}\r\nc NOOP\r\n\r\nz NOOP\r\n"
+    )
+    made.next_event()
+    made.accept_append()
+    made.next_event()
+    assert made.next_event() == AppendNext((), None, 8)
+    assert made.refuse_append()
+    assert drain(made) == [NOOP]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"{5+}", b" x {5+}", b" () x {5+}", b" (\\Recent) {5+}", b" () () {5+}", b' "x" {5+}'],
+)
+def test_what_stands_before_a_later_message_is_grammar_too(before):
+    events = read(b"a APPEND INBOX {3+}\r\nabc" + before + b"\r\nabcde\r\nz NOOP\r\n")
+    assert isinstance(events[2], Rejected)
+    assert reply(events[2]).startswith(b"a BAD ")
     assert events[3:] == [NOOP]
 
 

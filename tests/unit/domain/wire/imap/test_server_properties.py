@@ -39,6 +39,7 @@ WORDS = st.sampled_from(
         b"BODY[",
         b"FLAGS",
         b"a APPEND x ",
+        b"a APPEND x {3+}\r\nabc {3}\r\nabc {0+}\r\n",
         b"a IDLE\r\n",
         b"DONE\r\n",
         b"a AUTHENTICATE PLAIN\r\n",

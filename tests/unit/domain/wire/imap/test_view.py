@@ -240,3 +240,18 @@ def test_numbers_and_flags_stay_those_the_client_counts(steps: list[tuple[str, i
         assert [view.sequence_of(Uid(at)) for at, _ in known] == list(range(1, view.count + 1))
     hear(box.tell(view))
     assert known == [(at, box.entries[at].flags) for at in box.uids]
+
+
+def test_expunges_are_told_by_uid_where_the_client_wants_that() -> None:
+    box = Box()
+    for _ in range(5):
+        box.arrive()
+    view = box.view()
+    for uid in (2, 3, 5):
+        box.expunge(Uid(uid))
+    box.arrive()
+    told = view.update(box.since(view), box.uids, len(box.uids), Permit.ALL, by_vanished=True)
+    assert told == b"* VANISHED 2:3,5\r\n* 3 EXISTS\r\n"
+    box.arrive()
+    box.expunge(Uid(7))  # never announced
+    assert box.tell(view) == b""

@@ -1,0 +1,488 @@
+"""Removal by rule: found by index in the reader's thread, removed in the writer's.
+
+The finder pages through blobs by date; what it found is checked again in the transaction that
+removes it, because flags, and the messages themselves, may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, bindparam, func, literal_column, or_, select
+
+from chatmail.adapters.storage.accounts import account_of
+from chatmail.adapters.storage.flags import SEEN_BIT
+from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import tokens_changed
+from chatmail.adapters.storage.reader import Reader
+from chatmail.adapters.storage.schema import (
+    LARGE_BYTES,
+    accounts,
+    blobs,
+    device_tokens,
+    mailboxes,
+    messages,
+    shown,
+)
+from chatmail.adapters.storage.tokens import TokenCache
+from chatmail.adapters.storage.transaction import StoredMessage, Transaction
+from chatmail.adapters.storage.writer import Job, Touches, Writer
+from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.mailbox import MailboxId
+from chatmail.domain.model.retention import AccountUsage, ExpiredAccount, MessageRule, TrimGoal
+from chatmail.domain.ports.retention import MAX_DELETIONS, PruneStep
+
+PAGE_BLOBS: Final = 500
+PAGE_COPIES: Final = 1000
+"""A page ends where it would remove more copies: one message may have a thousand."""
+
+_BEFORE_ALL_DATES: Final = -(2**62)
+_BATCH: Final = 500
+
+Cursor = tuple[int, int]
+"""Internal date and blob of the last message looked at."""
+
+Found = tuple[MailboxId, int]
+"""Mailbox and UID."""
+
+
+class _PruneJob(Job):
+    """Expunge messages that still meet a rule."""
+
+    __slots__ = ("_found", "_gone", "_rule", "removed")
+
+    def __init__(self, rule: MessageRule, found: Sequence[Found]) -> None:
+        self._rule = rule
+        self._found = found
+        self._gone: list[tuple[MailboxId, list[int], int]] = []
+        self.removed = 0
+
+    @property
+    def touches(self) -> Touches:
+        return Touches(mailboxes=tuple({mailbox for mailbox, _ in self._found}))
+
+    def plan(self, tx: Transaction) -> None:
+        self._gone = []
+        self.removed = 0
+        for mailbox, uids in _by_mailbox(self._found):
+            head = tx.find(mailbox)
+            if head is None:
+                continue
+            doomed = [one for one in tx.messages(mailbox, uids) if _meets(self._rule, one)]
+            if doomed:
+                head.highest_modseq += 1
+                tx.remove(head, doomed)
+                self.removed += len(doomed)
+                self._gone.append((mailbox, [one.uid for one in doomed], head.highest_modseq))
+
+    def publish(self, index: StoreIndex) -> None:
+        for mailbox, uids, modseq in self._gone:
+            index.remove(mailbox, uids, modseq)
+
+
+def _meets(rule: MessageRule, message: StoredMessage) -> bool:
+    """Say whether a message meets a rule. That it was shown is for ever, so nobody asks again."""
+    if rule.is_seen is not None and bool(message.flags & SEEN_BIT) != rule.is_seen:
+        return False
+    date_s: int = message.internal_date_s
+    return date_s < rule.before_s
+
+
+class _TrimJob(Job):
+    """Expunge messages in the order given until the account meets its goal."""
+
+    __slots__ = ("_account", "_found", "_goal", "_gone", "removed", "used_bytes")
+
+    def __init__(self, account: AccountId, goal: TrimGoal, found: Sequence[Found]) -> None:
+        self._account = account
+        self._goal = goal
+        self._found = found
+        self._gone: list[tuple[MailboxId, list[int], int]] = []
+        self.removed = 0
+        self.used_bytes = 0
+
+    @property
+    def touches(self) -> Touches:
+        return Touches(households=(self._account,))
+
+    def plan(self, tx: Transaction) -> None:
+        self._gone = []
+        self.removed = 0
+        heads = {head.id: head for head in tx.heads_of(self._account).values()}
+        octets = sum(head.octets for head in heads.values())
+        held = sum(head.messages for head in heads.values())
+        there = {
+            (mailbox, one.uid): one
+            for mailbox, uids in _by_mailbox(self._found)
+            if mailbox in heads
+            for one in tx.messages(mailbox, uids)
+        }
+        doomed: dict[MailboxId, list[StoredMessage]] = {}
+        for mailbox, uid in self._found:
+            if octets <= self._goal.octets and held <= self._goal.messages:
+                break
+            message = there.get((mailbox, uid))
+            if message is not None:
+                octets -= message.size
+                held -= 1
+                doomed.setdefault(mailbox, []).append(message)
+        for mailbox, found in doomed.items():
+            head = heads[mailbox]
+            head.highest_modseq += 1
+            tx.strike(head, sorted(found, key=lambda one: one.uid))
+            self._gone.append((mailbox, [one.uid for one in found], head.highest_modseq))
+        tx.release([one for found in doomed.values() for one in found])
+        self.removed = sum(map(len, doomed.values()))
+        self.used_bytes = octets
+
+    def publish(self, index: StoreIndex) -> None:
+        for mailbox, uids, modseq in self._gone:
+            index.remove(mailbox, uids, modseq)
+
+
+class _SaveShown(Job):
+    __slots__ = ("_marks",)
+
+    def __init__(self, marks: list[tuple[MailboxId, int]]) -> None:
+        self._marks = marks
+
+    def plan(self, tx: Transaction) -> None:
+        sql = tx.sql.retention
+        changed = []
+        for mailbox, uid_next in self._marks:
+            row = sql.shown.one(mailbox)
+            if row is None:
+                sql.add_shown.run(uid_next, mailbox)
+            elif row[0] < uid_next:
+                changed.append((uid_next, mailbox))
+        sql.save_shown.run_many(changed)
+
+    def publish(self, index: StoreIndex) -> None:
+        index.shown.forget(self._marks)
+
+
+class _RemoveTokens(Job):
+    __slots__ = ("_before_s", "_cache", "_found", "removed")
+
+    def __init__(self, found: Sequence[tuple[int, int]], before_s: int, cache: TokenCache) -> None:
+        self._found = found
+        self._before_s = before_s
+        self._cache = cache
+        self.removed = 0
+
+    def plan(self, tx: Transaction) -> None:
+        remove = tx.sql.retention.remove_old_token
+        self.removed = sum(
+            remove.run(account, position, self._before_s).rowcount
+            for account, position in self._found
+        )
+        for account, _ in self._found:
+            tx.tell(tokens_changed(account))
+
+    def publish(self, index: StoreIndex) -> None:
+        for account, _ in self._found:
+            self._cache.forget(AccountId(account))
+
+
+class _Remember(Job):
+    __slots__ = ("_name", "_value")
+
+    def __init__(self, name: str, value: int) -> None:
+        self._name = name
+        self._value = value
+
+    def plan(self, tx: Transaction) -> None:
+        tx.sql.save_fact.run(self._name, self._value)
+
+
+class _Recall(Job):
+    __slots__ = ("_name", "value")
+
+    is_read = True
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.value: int | None = None
+
+    def plan(self, tx: Transaction) -> None:
+        row = tx.sql.fact.one(self._name)
+        self.value = None if row is None else row[0]
+
+
+class Trimmer:
+    """Oldest messages of an account first, any mailbox, seen or not."""
+
+    def __init__(self, writer: Writer, reader: Reader) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def __call__(
+        self, account: AccountId, goal: TrimGoal, *, is_dry_run: bool = False
+    ) -> tuple[int, int]:
+        """Trim; returns (octets in use afterwards, messages removed)."""
+        used, found = await self._reader.query(partial(_oldest, account, goal))
+        if is_dry_run:
+            return used, len(found)
+        removed = 0
+        for batch in _batches(found):
+            job = await self._writer.do(_TrimJob(account, goal, batch))
+            used = job.used_bytes
+            removed += job.removed
+        return used, removed
+
+
+class SqlRetention:
+    """`Retention` over the tables."""
+
+    def __init__(
+        self, writer: Writer, reader: Reader, index: StoreIndex, tokens: TokenCache
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._index = index
+        self._tokens = tokens
+        self._trim = Trimmer(writer, reader)
+
+    async def prune(
+        self, rule: MessageRule, after: Cursor | None = None, *, is_dry_run: bool = False
+    ) -> PruneStep:
+        """Remove the messages of the next page of blobs, as far as they meet the rule."""
+        found, cursor = await self._reader.query(partial(_candidates, rule, after))
+        if is_dry_run:
+            return PruneStep(len(found), cursor)
+        removed = 0
+        for batch in _batches(found):
+            removed += (await self._writer.do(_PruneJob(rule, batch))).removed
+        return PruneStep(removed, cursor)
+
+    async def save_shown(self) -> None:
+        """Write down which messages were shown since the last call."""
+        for _ in range(len(self._index.shown) // _BATCH + 1):
+            marks = self._index.shown.some(_BATCH)
+            if marks:
+                await self._writer.do(_SaveShown(marks))
+
+    async def unused_accounts(
+        self, created_before_s: int, after: tuple[int, AccountId] | None, limit: int
+    ) -> Sequence[ExpiredAccount]:
+        """Return accounts nobody ever logged in to."""
+        return await self._reader.query(
+            partial(_expired, unused_query(), created_before_s, after, limit)
+        )
+
+    async def inactive_accounts(
+        self, last_login_before_s: int, after: tuple[int, AccountId] | None, limit: int
+    ) -> Sequence[ExpiredAccount]:
+        """Return accounts whose last login day is earlier."""
+        return await self._reader.query(
+            partial(_expired, inactive_query(), last_login_before_s, after, limit)
+        )
+
+    async def usages(self, after: AccountId | None, limit: int) -> Sequence[AccountUsage]:
+        """Return what accounts hold, from the counters."""
+        return await self._reader.query(partial(_usages, after or 0, limit))
+
+    async def trim(self, account: AccountId, goal: TrimGoal, *, is_dry_run: bool = False) -> int:
+        """Remove oldest messages until the goal is met; returns how many."""
+        return (await self._trim(account, goal, is_dry_run=is_dry_run))[1]
+
+    async def prune_tokens(self, before_s: int, *, is_dry_run: bool = False) -> int:
+        """Forget push tokens nobody refreshed; returns how many."""
+        if is_dry_run:
+            return await self._reader.query(partial(_count_old_tokens, before_s))
+        removed = 0
+        while found := await self._reader.query(partial(_old_tokens, before_s)):
+            job = await self._writer.do(_RemoveTokens(found, before_s, self._tokens))
+            removed += job.removed
+        return removed
+
+    async def recall(self, name: str) -> int | None:
+        """Return a number that was remembered under this name."""
+        return (await self._writer.do(_Recall(name))).value
+
+    async def remember(self, name: str, value: int) -> None:
+        """Remember a number, durably."""
+        await self._writer.do(_Remember(name, value))
+
+
+def _batches(found: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(found), MAX_DELETIONS):
+        yield found[start : start + MAX_DELETIONS]
+
+
+def _by_mailbox(found: Iterable[Found]) -> Iterable[tuple[MailboxId, list[int]]]:
+    grouped: dict[MailboxId, list[int]] = {}
+    for mailbox, uid in found:
+        grouped.setdefault(mailbox, []).append(uid)
+    return grouped.items()
+
+
+# --- queries of the reader ---------------------------------------------------------------------
+
+
+def page_query(rule: MessageRule) -> Select[Any]:
+    """Return the query of the next blobs that may meet a rule, by date."""
+    date = blobs.c.internal_date_s
+    query = (
+        select(blobs.c.id, date, blobs.c.refs)
+        .where(date >= bindparam("date"))
+        .where(date < bindparam("before"))
+        .where(or_(date > bindparam("date"), blobs.c.id > bindparam("blob")))
+        .order_by(date, blobs.c.id)
+        .limit(PAGE_BLOBS)
+    )
+    if rule.larger_than_bytes is not None:
+        query = query.where(blobs.c.size > rule.larger_than_bytes)
+        if rule.larger_than_bytes >= LARGE_BYTES:
+            # In the very words of the index on large messages, or it would not be used.
+            query = query.where(blobs.c.size > literal_column(str(LARGE_BYTES)))
+    return query
+
+
+def copies_query(rule: MessageRule) -> Select[Any]:
+    """Return the query of the copies of some blobs, as far as they meet a rule."""
+    query = (
+        select(messages.c.mailbox, messages.c.uid)
+        .join_from(messages, mailboxes, mailboxes.c.id == messages.c.mailbox)
+        .where(messages.c.blob.in_(bindparam("blobs", expanding=True)))
+    )
+    if rule.is_seen is not None:
+        wanted = SEEN_BIT if rule.is_seen else 0
+        query = query.where(messages.c.flags.op("&")(SEEN_BIT) == wanted)
+    if rule.was_shown:
+        query = query.join(shown, shown.c.mailbox == messages.c.mailbox).where(
+            messages.c.uid < shown.c.uid_next
+        )
+    return query
+
+
+def _candidates(
+    rule: MessageRule, after: Cursor | None, connection: Connection
+) -> tuple[list[Found], Cursor | None]:
+    """Return messages that meet a rule, and the cursor behind the last blob looked at."""
+    date, blob = after or (_BEFORE_ALL_DATES, 0)
+    values = {"date": date, "before": rule.before_s, "blob": blob}
+    page = connection.execute(page_query(rule), values).fetchall()
+    taken: list[Any] = []
+    copies = 0
+    for row in page:
+        if taken and copies + row.refs > PAGE_COPIES:
+            break
+        taken.append(row)
+        copies += row.refs
+    if not taken:
+        return [], None
+    rows = connection.execute(copies_query(rule), {"blobs": [row.id for row in taken]})
+    found = [(MailboxId(mailbox), uid) for mailbox, uid in rows]
+    is_last = len(taken) == len(page) < PAGE_BLOBS
+    return found, None if is_last else (taken[-1].internal_date_s, taken[-1].id)
+
+
+def oldest_query() -> Select[Any]:
+    """Return the query of an account's messages, oldest first."""
+    return (
+        select(messages.c.mailbox, messages.c.uid, blobs.c.size)
+        .join_from(mailboxes, messages, messages.c.mailbox == mailboxes.c.id)
+        .join(blobs, blobs.c.id == messages.c.blob)
+        .where(mailboxes.c.account == bindparam("account"))
+        .where(blobs.c.internal_date_s < bindparam("before"))
+        .order_by(blobs.c.internal_date_s, messages.c.mailbox, messages.c.uid)
+    )
+
+
+def _oldest(account: AccountId, goal: TrimGoal, connection: Connection) -> tuple[int, list[Found]]:
+    """Return (octets in use, what has to go for the goal, oldest first)."""
+    box = mailboxes.c
+    totals = select(
+        func.coalesce(func.sum(box.octets), 0), func.coalesce(func.sum(box.messages), 0)
+    ).where(box.account == account)
+    used, held = map(int, connection.execute(totals).one())
+    found: list[Found] = []
+    octets = used
+    if octets <= goal.octets and held <= goal.messages:
+        return used, found
+    values = {"account": account, "before": goal.older_than_s}
+    with connection.execute(oldest_query(), values) as rows:
+        for mailbox, uid, size in rows:
+            if octets <= goal.octets and held <= goal.messages:
+                break
+            octets -= size
+            held -= 1
+            found.append((MailboxId(mailbox), uid))
+    return used, found
+
+
+def unused_query() -> Select[Any]:
+    """Return the query of accounts that nobody ever logged in to, by creation."""
+    return _expired_query(accounts.c.created_s).where(accounts.c.first_login_day.is_(None))
+
+
+def inactive_query() -> Select[Any]:
+    """Return the query of accounts by their last login."""
+    return _expired_query(accounts.c.last_login_day)
+
+
+def _expired_query(since: Any) -> Select[Any]:
+    return (
+        select(accounts, since.label("since_s"))
+        .where(since >= bindparam("since"))
+        .where(since < bindparam("before"))
+        .where(or_(since > bindparam("since"), accounts.c.id > bindparam("account")))
+        .order_by(since, accounts.c.id)
+        .limit(bindparam("limit"))
+    )
+
+
+def _expired(
+    query: Select[Any],
+    before_s: int,
+    after: tuple[int, AccountId] | None,
+    limit: int,
+    connection: Connection,
+) -> list[ExpiredAccount]:
+    since, account = after or (_BEFORE_ALL_DATES, 0)
+    values = {"since": since, "before": before_s, "account": account, "limit": limit}
+    rows = connection.execute(query, values)
+    return [ExpiredAccount(account=account_of(row), since_s=row.since_s) for row in rows]
+
+
+def usages_query() -> Select[Any]:
+    """Return the query of what accounts hold."""
+    box = mailboxes.c
+    return (
+        select(box.account, func.sum(box.octets), func.sum(box.messages))
+        .where(box.account > bindparam("after"))
+        .group_by(box.account)
+        .order_by(box.account)
+        .limit(bindparam("limit"))
+    )
+
+
+def _usages(after: int, limit: int, connection: Connection) -> list[AccountUsage]:
+    rows = connection.execute(usages_query(), {"after": after, "limit": limit})
+    return [
+        AccountUsage(AccountId(account), int(octets), int(held)) for account, octets, held in rows
+    ]
+
+
+def old_tokens_query() -> Select[Any]:
+    """Return the query of tokens by age."""
+    token = device_tokens.c
+    return (
+        select(token.account, token.position)
+        .where(token.updated_s < bindparam("before"))
+        .order_by(token.updated_s)
+        .limit(MAX_DELETIONS)
+    )
+
+
+def _old_tokens(before_s: int, connection: Connection) -> list[tuple[int, int]]:
+    rows = connection.execute(old_tokens_query(), {"before": before_s})
+    return [(account, position) for account, position in rows]
+
+
+def _count_old_tokens(before_s: int, connection: Connection) -> int:
+    query = select(func.count()).where(device_tokens.c.updated_s < before_s)
+    return connection.execute(query).scalar() or 0

@@ -1,0 +1,95 @@
+"""Commands without a server: the same methods on the store itself, under its lock file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from chatmail.adapters.control.methods import call
+from chatmail.adapters.control.services import ControlServices
+from chatmail.adapters.storage.database import FILE_NAME
+from chatmail.adapters.storage.errors import StateDirectoryInUse, StoreFailed
+from chatmail.adapters.storage.store import open_store
+from chatmail.adapters.system.clock import SystemClock, SystemEntropy
+from chatmail.adapters.system.hints import HintBoard
+from chatmail.adapters.system.logs import open_log
+from chatmail.app.config import LoadedConfig
+from chatmail.app.live_settings import LiveSettings
+from chatmail.domain.model.errors import PermanentFailure
+from chatmail.domain.usecases.change_settings import ChangeSettings
+from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
+
+
+@attrs.frozen
+class Refused:
+    """The call was refused; `code` as on the socket, `reasons` for the operator."""
+
+    code: int
+    reasons: tuple[str, ...]
+
+
+def call_store(loaded: LoadedConfig, method: str, params: Mapping[str, object]) -> Any:
+    """Open the store, run one method, close it; returns its result, or `Refused`."""
+    state_dir = loaded.boot.state_dir
+    try:
+        _become_owner(state_dir)
+        is_there = loaded.boot.database.url != "sqlite" or (state_dir / FILE_NAME).is_file()
+    except PermissionError:
+        return Refused(ErrorCode.UNAUTHORIZED, ("this needs the server's user, or root",))
+    if not is_there:
+        message = f"{state_dir}: nothing is stored here yet; start the server once"
+        return Refused(ErrorCode.UNAVAILABLE, (message,))
+    outcome: Any = Refused(ErrorCode.UNAVAILABLE, ("the store failed; look at the disk",))
+    try:
+        outcome = trio.run(_call, loaded, method, params, strict_exception_groups=True)
+    except* StoreFailed:
+        pass  # what was done is durable or undone; this process ends here
+    return outcome
+
+
+def _become_owner(state_dir: Path) -> None:
+    """As root, work as the owner of the files: what is made here has to be the server's."""
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        owner = state_dir.stat()
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+
+
+async def _call(loaded: LoadedConfig, method: str, params: Mapping[str, object]) -> Any:
+    clock = SystemClock()
+    log = open_log(clock, SystemEntropy(), ("off",))
+    boot = loaded.boot
+    try:
+        async with (
+            open_store(boot.state_dir, boot.database.url, HintBoard(), clock, log) as store,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(store.run)
+            settings = LiveSettings(loaded, log)
+            settings.start_with(await store.settings.all())
+            services = ControlServices(
+                settings=ChangeSettings(store=store.settings, in_force=settings)
+            )
+            outcome = await _answer(services, method, params)
+            nursery.cancel_scope.cancel()
+    except StateDirectoryInUse:
+        message = f"{boot.state_dir}: a server uses it, but its control socket does not answer"
+        return Refused(ErrorCode.UNAVAILABLE, (message,))
+    except PermanentFailure as failure:
+        return Refused(ErrorCode.UNAVAILABLE, (str(failure),))
+    return outcome
+
+
+async def _answer(services: ControlServices, method: str, params: Mapping[str, object]) -> Any:
+    try:
+        return await call(services, method, params)
+    except RpcError as refused:
+        return Refused(refused.code, refused.reasons or (refused.message,))
