@@ -285,7 +285,10 @@ def test_host_name_and_port_wait_for_the_reload(relay: Relay, alice: tuple[str, 
         relay.ports["submission"] = new_port
         with RawSmtp(relay, "submission") as other:
             assert "mail.relay.example" in other.ehlo().lines[0]
-        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 2):
+        with (
+            pytest.raises(ConnectionRefusedError),
+            socket.create_connection(("127.0.0.1", port), 2),
+        ):
             pass
         smtp.ehlo()  # whoever was there stays
     said(relay, "settings", "reset", "smtp_hostname", "submission_port")
