@@ -230,7 +230,7 @@ class _Looking:
         for start in range(0, len(chunk), STEP_OCTETS):
             piece = chunk[start : start + STEP_OCTETS]
             is_end = is_last and start + STEP_OCTETS >= len(chunk)
-            for _ in probe.body(piece, is_last=is_end):
+            for _ in probe.body_in_turns(piece, is_last=is_end):
                 await self.pace.tick()
             await self.pace.tick()
         return probe.is_settled
