@@ -45,6 +45,7 @@ STEP_OCTETS: Final = 16 * 1024
 SCAN_OCTETS: Final = 8 * 1024
 WHOLE_OCTETS: Final = 128 * 1024
 """A message up to here is read once; of a longer one the parts are found first."""
+ENTRIES_PER_TICK: Final = 16
 BATCH_OCTETS: Final = 96 * 1024
 BATCH_MESSAGES: Final = 64
 MAX_WORK: Final = 4 * 1024**3
@@ -121,7 +122,8 @@ async def _find(session: Session, key: SearchKey) -> list[MailboxEntry] | Reply:
     looking = _Looking(session, searcher, key)
     for start, stop in searcher.candidates():
         for position in range(start, stop):
-            await looking.pace.tick()
+            if position % ENTRIES_PER_TICK == 0:
+                await looking.pace.tick()
             entry = mailbox.entry(view.uids[position])
             if entry is None:
                 continue
