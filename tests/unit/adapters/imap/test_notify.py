@@ -118,6 +118,35 @@ async def test_who_wants_nothing_hears_nothing_but_its_own_expunges(command: byt
         assert await client.ok(b"EXPUNGE") == [b"* 2 EXPUNGE", b"* 1 EXPUNGE", b"* 2 EXISTS"]
 
 
+async def test_own_moves_are_told_to_who_wants_nothing_else() -> None:
+    world = World()
+    for _ in range(2):
+        world.deliver()
+    async with world.session() as client:
+        await client.ok(b"CREATE old")
+        await client.ok(b"NOTIFY NONE")
+        assert (await client.ok(b"MOVE 1 old"))[1:] == [b"* 1 EXPUNGE"]
+        await client.ok(b"ENABLE QRESYNC")
+        assert (await client.ok(b"MOVE 1 old"))[1:] == [b"* VANISHED 2"]
+
+
+async def test_modseqs_of_news_nobody_tells_are_covered() -> None:
+    """RFC 7162 §3.2: a client that resumes has to ask from below what it was not told."""
+    world = World()
+    for _ in range(2):
+        world.deliver()  # modseq 3
+    async with world.session() as client, world.session() as other:
+        await client.ok(b"ENABLE QRESYNC")
+        await client.ok(b"NOTIFY NONE")
+        await other.ok(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
+        await other.ok(b"EXPUNGE")
+        await other.ok(b"UID STORE 2 +FLAGS.SILENT (\\Seen)")
+        assert await client.ok(b"UID FETCH 2 FLAGS") == [
+            b"* 2 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (6))",
+            b"* OK [HIGHESTMODSEQ 3] Some changes wait",
+        ]
+
+
 async def test_set_tells_at_once_what_the_selected_mailbox_has_gathered() -> None:
     world = World()
     async with world.session() as client:
@@ -289,6 +318,24 @@ async def test_events_do_not_put_off_the_end_for_inactivity(autojump_clock: obje
         assert trio.current_time() - started == pytest.approx(1800)
 
 
+async def test_what_comes_within_20_ms_is_one_line_and_the_client_is_heard(
+    autojump_clock: object,
+) -> None:
+    world = World()
+    async with notified(world, b"(SELECTED (MessageNew MessageExpunge))") as client:
+        world.deliver()
+        assert await client.line() == b"* 1 EXISTS"
+        started = trio.current_time()
+        for _ in range(5):
+            world.deliver()
+            await trio.testing.wait_all_tasks_blocked()
+        assert await client.ok(b"NOOP") == [b"* 6 EXISTS"]
+        assert trio.current_time() == started
+        world.deliver()
+        assert await client.line() == b"* 7 EXISTS"
+        assert trio.current_time() - started <= 0.021
+
+
 async def test_a_deleted_mailbox_ends_the_session_at_once() -> None:
     world = World()
     other_mailbox(world, "old")
@@ -442,4 +489,5 @@ async def _listen(steps: list[tuple[str, int]], group: bytes) -> None:
 def test_a_client_that_listens_keeps_the_servers_numbers(
     group: bytes, steps: list[tuple[str, int]]
 ) -> None:
-    trio.run(_listen, steps, group)
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(_listen, steps, group, clock=clock)
