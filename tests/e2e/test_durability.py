@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import raw
-from tests.e2e.ledger import Cabinet, SentMail, check_stored
+from tests.e2e.promises import Cabinet, SentMail, check_stored
 from tests.e2e.relay import Relay, wait_until
 
 SENDERS = 8

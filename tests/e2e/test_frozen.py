@@ -15,7 +15,7 @@ import time
 import pytest
 
 from tests.e2e import raw, wire
-from tests.e2e.ledger import SentMail, check_stored
+from tests.e2e.promises import SentMail, check_stored
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import Relay, wait_until
 
