@@ -79,11 +79,16 @@ class Site:
         expires_in_s = self._keeper.facts.not_after_s - self._clock.now_s()
         floor = self._settings().registration.min_free_disk_bytes // 16
         return [
-            _check("database", not store.failed, "restart after the disk is repaired"),
+            _check("database", not store.failed, self._database_remedy()),
             _check("listeners", bool(self._ports), "see the log for addresses that failed"),
             _check("certificate", expires_in_s > 0, "renew the certificate"),
             _check("disk", host.free_disk_bytes() > floor, "free some disk space"),
         ]
+
+    def _database_remedy(self) -> str:
+        if self.boot.database.url.startswith("postgres"):
+            return "look at the database server; nothing else is needed"
+        return "restart after the disk is repaired"
 
     def _is_self_signed(self) -> bool:
         # Until an ACME client is built in, its mode runs on a self-signed certificate (wiring).

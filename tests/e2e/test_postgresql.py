@@ -258,7 +258,7 @@ def test_everything_asks_to_come_back_while_the_database_is_down(
 
         server.start()
         wait_until("mail is taken again", lambda: _submits(smtp, alice, bob, octets) == 250, HEAL_S)
-        assert local.get("/readyz").status == 200
+        wait_until("it is ready", lambda: local.get("/readyz").status == 200, HEAL_S)
         assert web.post("/new").status in (200, 201)
         wire.imap(relay, *relay.credentials()).logout()
         line = idler.idle_line()
@@ -360,8 +360,9 @@ def _start(folder: Path, url: str, env: dict[str, str] | None = None) -> str:
     assert said.stdout == ""
     assert "Traceback" not in said.stderr
     assert PASSWORD not in said.stderr
-    [line] = said.stderr.splitlines()
-    return line
+    lines = said.stderr.splitlines()
+    assert len(lines) == 1, said.stderr
+    return lines[0]
 
 
 def test_a_server_that_is_down_at_the_start_is_one_clear_line(

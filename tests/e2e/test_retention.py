@@ -194,3 +194,28 @@ def test_space_comes_back_and_kills_during_compaction_lose_nothing(tmp_path: Pat
     finally:
         if relay.process is not None and relay.process.poll() is None:
             relay.kill()
+
+
+def test_a_mailbox_above_three_quarters_loses_its_oldest_mail_under_an_idle_session(
+    tmp_path: Path,
+) -> None:
+    """T-26: trimmed to 70 percent, EXPUNGE seen live, counters right at once."""
+    limits = {"max_mailbox_size": '"100K"', "max_message_size": '"50K"'}
+    with running(tmp_path, limits=limits) as relay:
+        account = newcomer(relay)
+        with wire.imap(relay, *account) as client, wire.imap(relay, *account) as other:
+            for number in range(7):
+                put(client, message(account, 7000), age_s=(10 - number) * DAY_S)
+            assert 70 < usage_kib(other)[0] <= 75
+            client.select("INBOX")
+            client.send(b"I1 IDLE\r\n")
+            await_line(client, b"+")
+            with wire.smtp(relay, *account) as sender:
+                sender.sendmail(account[0], [account[0]], message(account, 7000))
+            lines = await_line(client, b"* 1 EXPUNGE")
+            if b"* 2 EXPUNGE\r\n" not in lines:
+                await_line(client, b"* 1 EXPUNGE")
+            client.send(b"DONE\r\n")
+            await_line(client, b"I1 OK")
+            assert usage_kib(other)[0] <= 70
+            assert b"MESSAGES 6" in other.status("INBOX", "(MESSAGES)")[1][0]

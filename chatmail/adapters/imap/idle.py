@@ -13,13 +13,12 @@ from typing import Final
 
 import trio
 
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import BURST_S, Farewell, Session
 from chatmail.domain.wire.imap.commands import Idle
 from chatmail.domain.wire.imap.events import NEED_DATA, Event, IdleDone, Rejected
 from chatmail.domain.wire.imap.responses import ok, untagged_ok
 from chatmail.domain.wire.imap.view import Permit
 
-BURST_S: Final = 0.020
 FLAGS_S: Final = 1.0
 _SPREAD: Final = 0.1
 _IDLING: Final = b"+ idling\r\n"

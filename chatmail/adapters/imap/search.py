@@ -45,6 +45,7 @@ STEP_OCTETS: Final = 16 * 1024
 SCAN_OCTETS: Final = 8 * 1024
 WHOLE_OCTETS: Final = 128 * 1024
 """A message up to here is read once; of a longer one the parts are found first."""
+ENTRIES_PER_TICK: Final = 16
 BATCH_OCTETS: Final = 96 * 1024
 BATCH_MESSAGES: Final = 64
 MAX_WORK: Final = 4 * 1024**3
@@ -123,7 +124,8 @@ async def _find(session: Session, key: SearchKey) -> list[MailboxEntry] | Reply:
     looking = _Looking(session, searcher, key)
     for start, stop in searcher.candidates():
         for position in range(start, stop):
-            await looking.pace.tick()
+            if position % ENTRIES_PER_TICK == 0:
+                await looking.pace.tick()
             entry = mailbox.entry(view.uids[position])
             if entry is None:
                 continue
@@ -232,7 +234,7 @@ class _Looking:
         for start in range(0, len(chunk), STEP_OCTETS):
             piece = chunk[start : start + STEP_OCTETS]
             is_end = is_last and start + STEP_OCTETS >= len(chunk)
-            for _ in probe.body(piece, is_last=is_end):
+            for _ in probe.body_in_turns(piece, is_last=is_end):
                 await self.pace.tick()
             await self.pace.tick()
         return probe.is_settled

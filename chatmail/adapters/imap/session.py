@@ -41,6 +41,8 @@ TRANSFER_S: Final = 120.0
 COMMAND_S: Final = 600.0
 """A deadline further away than this is left standing while a command runs: moving it costs more
 than all else in a wait."""
+BURST_S: Final = 0.020
+"""Pause behind news that nobody waited for a command to tell: what comes meanwhile is one line."""
 EVENTS_PER_TURN: Final = 32
 """Pipelined commands executed before other connections get a turn."""
 
@@ -270,15 +272,22 @@ class Session:
         """Do what `receive` does, and push events meanwhile (RFC 5465 §3.1)."""
         if self.is_mute or not self.machine.is_between_commands:
             return await self.receive(deadline)
+        quiet_until = -math.inf
         while True:
             now = trio.current_time()
             if now >= deadline:
                 raise Farewell(self.farewell())
-            if self.is_woken or now >= notifier.look_again_s():
+            until = min(deadline, notifier.look_again_s())
+            is_due = self.is_woken or now >= notifier.look_again_s()
+            is_quiet = is_due and now < quiet_until
+            if is_quiet:
+                until = min(deadline, quiet_until)
+            elif is_due:
                 self.is_woken = False
                 await notifier.push()
-            until = min(deadline, notifier.look_again_s())
-            octets = await self.receive_or_wake(until, is_idle=False)
+                quiet_until = now + BURST_S
+                until = min(deadline, notifier.look_again_s())
+            octets = await self.receive_or_wake(until, is_idle=False, is_deaf=is_quiet)
             if octets is not None:
                 return octets
 
@@ -292,10 +301,14 @@ class Session:
             raise PeerGone("end of input")
         return octets
 
-    async def receive_or_wake(self, deadline: float, *, is_idle: bool = True) -> bytes | None:
+    async def receive_or_wake(
+        self, deadline: float, *, is_idle: bool = True, is_deaf: bool = False
+    ) -> bytes | None:
         """Flush, then wait for octets, a hint or `deadline`; None for the latter two.
 
-        Args:  is_idle: news of the selected mailbox may always be told, so it ends the wait.
+        Args:
+            is_idle: news of the selected mailbox may always be told, so it ends the wait.
+            is_deaf: no hint ends the wait, so that the client is heard between two bursts.
         """
         await self.flush()
         if self._farewell is not None:
@@ -304,12 +317,12 @@ class Session:
         octets = None
         self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
-            self._idle_scope = idle_scope
+            self._idle_scope = None if is_deaf else idle_scope
             self.is_waiting = True
             # Hints set the flag first and cancel then; one that came before counts as well.
             if selection is not None and selection.is_dirty and is_idle:
                 idle_scope.cancel()
-            if self.is_woken and self.notifier is not None:
+            if self.is_woken and self.notifier is not None and not is_deaf:
                 idle_scope.cancel()
             octets = await self.stream.receive_some()
         self._idle_scope = None

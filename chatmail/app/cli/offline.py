@@ -75,7 +75,7 @@ async def _call(loaded: LoadedConfig, method: str, params: Mapping[str, object])
             trio.open_nursery() as nursery,
         ):
             await nursery.start(store.run)
-            settings = LiveSettings(loaded, log)
+            settings = LiveSettings(loaded, log, is_serving=False)
             settings.start_with(await store.settings.all())
             services = ControlServices(
                 settings=ChangeSettings(store=store.settings, in_force=settings),

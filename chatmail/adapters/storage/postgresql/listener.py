@@ -15,9 +15,9 @@ import trio
 
 from chatmail.adapters.storage.errors import StorageFault
 from chatmail.adapters.storage.notices import PING, News
-from chatmail.adapters.storage.postgresql.committer import CHANNEL
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.postgresql.link import Outage, connect, driving
+from chatmail.adapters.storage.postgresql.transaction import CHANNEL
 from chatmail.adapters.storage.postgresql.writer import (
     Availability,
     ForgetAccounts,

@@ -52,7 +52,7 @@ class SharedMailStore(SqlMailStore):
             try:
                 octets = await self._reader.run(read_parts, self._link, asked)
             except ContentMissing as error:
-                self._log.warning("content_missing_row")
+                self._log.warning("content_row_missing")
                 raise TransientFailure("the message cannot be read") from error
             for place, one in zip(cold, octets, strict=True):
                 found[place] = one

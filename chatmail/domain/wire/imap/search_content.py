@@ -122,11 +122,13 @@ class ContentProbe:
         else:
             self._decoder = TextDecoder(section.encoding, section.charset)
 
-    def body(self, chunk: bytes, *, is_last: bool) -> Iterator[None]:
-        """Look into the next octets of the section, `is_last` up to its end.
+    def body(self, chunk: bytes, *, is_last: bool = False) -> None:
+        """Look into the next octets of the section, `is_last` up to its end."""
+        for _ in self.body_in_turns(chunk, is_last=is_last):
+            pass
 
-        Yields now and then, for others to have a turn: a search may hold hundreds of texts.
-        """
+    def body_in_turns(self, chunk: bytes, *, is_last: bool) -> Iterator[None]:
+        """Do what `body` does and yield now and then: a search may hold hundreds of texts."""
         text = self._decoder.feed(chunk)
         if is_last:
             text += self._decoder.finish()

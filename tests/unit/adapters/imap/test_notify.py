@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chatmail.domain.model.mailbox import MailboxId
 from tests.unit.adapters.imap.world import MESSAGE, NOW_S, SETTINGS, Client, World
@@ -113,6 +116,35 @@ async def test_who_wants_nothing_hears_nothing_but_its_own_expunges(command: byt
         assert await client.ok(b"FETCH 2 UID") == [b"* 2 FETCH (UID 2)"]
         await client.ok(b"UID STORE 2 +FLAGS.SILENT (\\Deleted)")
         assert await client.ok(b"EXPUNGE") == [b"* 2 EXPUNGE", b"* 1 EXPUNGE", b"* 2 EXISTS"]
+
+
+async def test_own_moves_are_told_to_who_wants_nothing_else() -> None:
+    world = World()
+    for _ in range(2):
+        world.deliver()
+    async with world.session() as client:
+        await client.ok(b"CREATE old")
+        await client.ok(b"NOTIFY NONE")
+        assert (await client.ok(b"MOVE 1 old"))[1:] == [b"* 1 EXPUNGE"]
+        await client.ok(b"ENABLE QRESYNC")
+        assert (await client.ok(b"MOVE 1 old"))[1:] == [b"* VANISHED 2"]
+
+
+async def test_modseqs_of_news_nobody_tells_are_covered() -> None:
+    """RFC 7162 §3.2: a client that resumes has to ask from below what it was not told."""
+    world = World()
+    for _ in range(2):
+        world.deliver()  # modseq 3
+    async with world.session() as client, world.session() as other:
+        await client.ok(b"ENABLE QRESYNC")
+        await client.ok(b"NOTIFY NONE")
+        await other.ok(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
+        await other.ok(b"EXPUNGE")
+        await other.ok(b"UID STORE 2 +FLAGS.SILENT (\\Seen)")
+        assert await client.ok(b"UID FETCH 2 FLAGS") == [
+            b"* 2 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (6))",
+            b"* OK [HIGHESTMODSEQ 3] Some changes wait",
+        ]
 
 
 async def test_set_tells_at_once_what_the_selected_mailbox_has_gathered() -> None:
@@ -286,6 +318,24 @@ async def test_events_do_not_put_off_the_end_for_inactivity(autojump_clock: obje
         assert trio.current_time() - started == pytest.approx(1800)
 
 
+async def test_what_comes_within_20_ms_is_one_line_and_the_client_is_heard(
+    autojump_clock: object,
+) -> None:
+    world = World()
+    async with notified(world, b"(SELECTED (MessageNew MessageExpunge))") as client:
+        world.deliver()
+        assert await client.line() == b"* 1 EXISTS"
+        started = trio.current_time()
+        for _ in range(5):
+            world.deliver()
+            await trio.testing.wait_all_tasks_blocked()
+        assert await client.ok(b"NOOP") == [b"* 6 EXISTS"]
+        assert trio.current_time() == started
+        world.deliver()
+        assert await client.line() == b"* 7 EXISTS"
+        assert trio.current_time() - started <= 0.021
+
+
 async def test_a_deleted_mailbox_ends_the_session_at_once() -> None:
     world = World()
     other_mailbox(world, "old")
@@ -362,3 +412,82 @@ async def test_notify_is_refused_before_login_and_by_grammar() -> None:
     async with World().session() as client:
         reply = await client.cmd(b"NOTIFY SET (PERSONAL (AnnotationChange))")
         assert reply[-1].startswith(b"NO [BADEVENT (MessageNew ")
+
+
+# --- a client that only listens ---------------------------------------------------------------
+
+
+_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("deliver", "flag", "expunge", "move", "noop", "fetch", "store", "own")),
+        st.integers(1, 9),
+    ),
+    max_size=25,
+)
+
+
+async def _listen(steps: list[tuple[str, int]], group: bytes) -> None:
+    """Do things elsewhere and here; the client's numbers must stay those of the mailbox."""
+    world = World()
+    for _ in range(3):
+        world.deliver()
+    known = [1, 2, 3]
+
+    def hear(lines: list[bytes]) -> None:
+        for line in lines:
+            number, _, rest = line.removeprefix(b"* ").partition(b" ")
+            if rest == b"EXPUNGE":
+                del known[int(number) - 1]
+            elif rest == b"EXISTS":
+                known.extend([0] * (int(number) - len(known)))
+            elif found := re.match(rb"FETCH \(UID (\d+)", rest):
+                assert known[int(number) - 1] in (0, int(found[1]))
+                known[int(number) - 1] = int(found[1])
+
+    async def heard(client: Client) -> None:
+        while not await client.quiet():
+            hear([await client.line()])
+
+    async with notified(world, group) as client, world.session() as other:
+        await other.ok(b"CREATE old")
+        for step, number in steps:
+            if b"DELAYED" not in group and step in ("store", "fetch"):
+                await heard(client)  # RFC 5465 §5.3: numbers may have changed at any time
+            if step == "deliver":
+                world.deliver()
+            elif step == "flag":
+                await other.ok(b"UID STORE %d +FLAGS.SILENT (\\Seen)" % number)
+            elif step == "expunge":
+                await other.ok(b"UID STORE %d +FLAGS.SILENT (\\Deleted)" % number)
+                await other.ok(b"EXPUNGE")
+            elif step == "move":
+                await other.ok(b"UID MOVE %d old" % number)
+            elif step == "noop":
+                hear(await client.ok(b"NOOP"))
+            elif step == "own":
+                hear(await client.ok(b"UID MOVE %d old" % number))
+            elif step == "store" and number <= len(known):
+                hear(await client.ok(b"STORE %d +FLAGS (\\Answered)" % number))
+            elif step == "fetch" and known:
+                hear(await client.ok(b"FETCH 1:%d (UID)" % len(known)))
+            if number % 3:
+                await heard(client)
+        await heard(client)
+        hear(await client.ok(b"NOOP"))
+        assert known == list(world.state.by_id(world.inbox).uids)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(b"(SELECTED (MessageNew (UID) MessageExpunge FlagChange))", id="selected"),
+        pytest.param(b"(SELECTED-DELAYED (MessageNew (UID) MessageExpunge))", id="delayed"),
+    ],
+)
+@given(steps=_STEPS)
+@settings(max_examples=25, deadline=None)
+def test_a_client_that_listens_keeps_the_servers_numbers(
+    group: bytes, steps: list[tuple[str, int]]
+) -> None:
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(_listen, steps, group, clock=clock)

@@ -124,6 +124,19 @@ async def test_pruning_takes_no_more_than_some_hundreds_at_a_time(
         await check_index_equals_database(stores)
 
 
+async def test_one_transaction_touches_few_mailboxes(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MAX_MAILBOXES", 2)
+    async with opener() as stores:
+        inboxes = [(await stores.account(name)).inbox for name in ("ann", "bob", "carol", "dora")]
+        await stores.deliver(*inboxes, *inboxes, inboxes[0], date_s=1)
+        batches = stores.store._writer.batches
+        assert (await stores.retention.prune(OLD)).removed == 9
+        assert stores.store._writer.batches - batches == 2
+        await check_index_equals_database(stores)
+
+
 async def test_trimming_takes_no_more_than_some_hundreds_at_a_time(
     opener: Opener, sizes: list[int]
 ) -> None:

@@ -43,6 +43,11 @@ def test_a_setting_is_stored_and_read_back(state_dir: Path) -> None:
     assert (found["effective"], found["source"]) == ("7", "setting")
 
 
+def test_nothing_waits_for_a_reload_where_nobody_serves(state_dir: Path) -> None:
+    changed = call_store(loaded(state_dir), "setting.set", {"name": "smtp_port", "value": "2525"})
+    assert changed["settings"][0]["restart_required"] is False
+
+
 def test_refusals_are_values(state_dir: Path) -> None:
     refused = call_store(loaded(state_dir), "setting.get", {"name": "nonsense"})
     assert refused == Refused(-32004, ("there is no setting 'nonsense'",))

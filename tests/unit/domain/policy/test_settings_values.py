@@ -28,6 +28,8 @@ def rule(key: str) -> SettingRule:
         ("RETENTION_LARGE", "604800", "7d"),
         ("LIMITS_SEND_BURST", " 5 ", "5"),
         ("REGISTRATION_MAX_LOAD_1M", "2.5", "2.5"),
+        ("REGISTRATION_MAX_LOAD_1M", "123456789.25", "123456789.25"),
+        ("REGISTRATION_MAX_LOAD_1M", "0", "0"),
         ("RETENTION_QUOTA_TRIM_HIGH", "80%", "80"),
         ("SMTP_PORT", "2525", "2525"),
         ("LANGUAGE", "FA", "fa"),

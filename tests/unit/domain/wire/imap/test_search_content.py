@@ -39,7 +39,7 @@ def probed(key, header: bytes = HEADER, *chunks: bytes) -> bool:
 def feed(probe: ContentProbe, *chunks: bytes, section: Section = PLAIN) -> None:
     probe.begin(section)
     for number, chunk in enumerate(chunks, 1):
-        list(probe.body(chunk, is_last=number == len(chunks)))
+        probe.body(chunk, is_last=number == len(chunks))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_others_get_their_turn_between_many_texts():
     keys = tuple(SearchText(f"needle{number}", headers_too=False) for number in range(100))
     probe = ContentProbe(SearchAnd(keys))
     probe.begin(PLAIN)
-    assert len(list(probe.body(b"hay", is_last=False))) == 25
+    assert len(list(probe.body_in_turns(b"hay", is_last=False))) == 25
 
 
 def test_a_part_header_is_bounded():
