@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from chatmail.adapters.storage.database import SqliteDatabase, translated
 from chatmail.adapters.storage.errors import StorageFault, StoreFailed
 from chatmail.adapters.storage.index import StoreIndex
-from chatmail.adapters.storage.journal import ContentJournal
+from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS, ContentJournal
 from chatmail.adapters.storage.segments import Place, SegmentLog
 from chatmail.adapters.storage.spool import SegmentSpool
 from chatmail.adapters.storage.statements import Statements
@@ -31,6 +31,7 @@ class Committer:
         new_id: Callable[[], int],
         clock: Clock,
         known_segments: Iterable[int] = (),
+        journal_batch_octets: int = MAX_BATCH_OCTETS,
     ) -> None:
         """Args:  known_segments: those that the database has on its list."""
         self._database = database
@@ -40,7 +41,7 @@ class Committer:
         self._clock = clock
         self._known_segments = set(known_segments)
         self._sql = Statements(database.writer)
-        self._journal = ContentJournal(database.writer, log)
+        self._journal = ContentJournal(database.writer, log, journal_batch_octets)
         self.rows_since_checkpoint = 0
 
     def commit(self, jobs: Sequence[Job]) -> Transaction:

@@ -35,8 +35,12 @@ class ContentJournal:
     Around one batch: `take`, `write` inside its transaction, then `wrote` or `forget`.
     """
 
-    def __init__(self, connection: Connection, segments: SegmentLog) -> None:
+    def __init__(
+        self, connection: Connection, segments: SegmentLog, batch_octets: int = MAX_BATCH_OCTETS
+    ) -> None:
+        """Args:  batch_octets: a batch of more than this does not wait; 0: none does."""
         self._segments = segments
+        self._batch_octets = batch_octets
         self._waiting_octets = 0
         self._add = Prepared(connection, insert(unsynced), ["blob", "segment", "place", "record"])
         self._clear = Prepared(connection, delete(unsynced))
@@ -59,7 +63,7 @@ class ContentJournal:
         Raises:  StoreFailed: the sync failed.
         """
         octets = sum(len(piece) for _, pieces in laid for piece in pieces)
-        if octets > MAX_BATCH_OCTETS or self._waiting_octets + octets > MAX_OCTETS:
+        if octets > self._batch_octets or self._waiting_octets + octets > MAX_OCTETS:
             self.settle()
             return
         self._rows = [

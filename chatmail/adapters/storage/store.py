@@ -31,7 +31,7 @@ from chatmail.adapters.storage.errors import (
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
-from chatmail.adapters.storage.journal import settle_after_crash
+from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS, settle_after_crash
 from chatmail.adapters.storage.mailstore import SegmentMailStore, SqlMailStore
 from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
@@ -65,6 +65,7 @@ class StoreOptions:
     """Bounds, and the parts that tests replace."""
 
     segment_limit_bytes: int = SEGMENT_LIMIT_BYTES
+    journal_batch_octets: int = MAX_BATCH_OCTETS
     max_queued_jobs: int = MAX_QUEUED_JOBS
     max_queued_bytes: int = MAX_QUEUED_BYTES
     new_index: Callable[[], StoreIndex] = StoreIndex
@@ -251,7 +252,9 @@ def _open(
     closing.callback(segments.close)
     content = SegmentReader(mail, files)
     closing.callback(content.close)
-    committer = Committer(database, segments, index, new_id, clock, known)
+    committer = Committer(
+        database, segments, index, new_id, clock, known, options.journal_batch_octets
+    )
     writer = Writer(
         committer,
         index,
