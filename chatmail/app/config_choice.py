@@ -5,6 +5,7 @@ Light on purpose: commands that only talk to the server need no more than this.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,10 @@ class ConfigError(Exception):
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class ConfigUnreadable(ConfigError):
+    """The configuration file is somebody else's."""
 
 
 def config_file(environ: Mapping[str, str]) -> Path | None:
@@ -34,11 +39,17 @@ def config_file(environ: Mapping[str, str]) -> Path | None:
 def chosen_file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the file to read; None: there is no file.
 
-    Raises:  ConfigError: one was named that is not there.
+    Raises:  ConfigError: one was named that is not there. ConfigUnreadable: it may not be read.
     """
-    file = config or config_file(environ)
-    if file is not None and not file.is_file():
+    try:
+        file = config or config_file(environ)
+        is_there = file is None or file.is_file()
+    except PermissionError as error:
+        raise ConfigUnreadable((f"{error.filename}: permission denied",)) from None
+    if not is_there:
         raise ConfigError((f"{file}: no such configuration file",))
+    if file is not None and not os.access(file, os.R_OK):
+        raise ConfigUnreadable((f"{file}: permission denied",))
     return file
 
 

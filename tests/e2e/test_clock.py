@@ -51,19 +51,28 @@ class Timepiece:
         return datetime.now(UTC) + self.distance
 
 
-@pytest.fixture
-def timepiece(tmp_path: Path) -> Timepiece:
-    """A clock to be turned."""
-    return Timepiece(tmp_path)
+@pytest.fixture(scope="module")
+def clock_of_all(tmp_path_factory: pytest.TempPathFactory) -> Timepiece:
+    """The clock of this module's relay."""
+    return Timepiece(tmp_path_factory.mktemp("clock"))
 
 
-@pytest.fixture
-def relay(tmp_path: Path, timepiece: Timepiece) -> Iterator[Relay]:
+@pytest.fixture(scope="module")
+def relay(
+    tmp_path_factory: pytest.TempPathFactory, clock_of_all: Timepiece
+) -> Iterator[TunedRelay]:
     """A relay that goes by that clock: 20 messages a minute, ten at once."""
-    with raw.running(
-        TunedRelay(tmp_path / "relay", rate=20, env=timepiece.env, sections=SECTIONS)
-    ) as relay:
+    folder = tmp_path_factory.mktemp("relay")
+    relay = TunedRelay(folder, rate=20, env=clock_of_all.env, sections=SECTIONS)
+    with raw.running(relay):
         yield relay
+
+
+@pytest.fixture
+def timepiece(clock_of_all: Timepiece) -> Iterator[Timepiece]:
+    """A clock to be turned; it is right again afterwards."""
+    yield clock_of_all
+    clock_of_all.jump(timedelta())
 
 
 def internal_date(client: RawImap, uid: int) -> datetime:

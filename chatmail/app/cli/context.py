@@ -17,7 +17,12 @@ from chatmail.adapters.control.client import (
     call_server,
 )
 from chatmail.app.cli.output import CommandFailed, Exit
-from chatmail.app.config_choice import ConfigError, chosen_file, state_override
+from chatmail.app.config_choice import (
+    ConfigError,
+    ConfigUnreadable,
+    chosen_file,
+    state_override,
+)
 from chatmail.app.config_sources import gather, insert
 from chatmail.domain.wire.jsonrpc import ErrorCode
 
@@ -81,7 +86,7 @@ class Context:
         try:
             file = chosen_file(self.config, self.environ)
         except ConfigError as error:
-            raise CommandFailed(Exit.FAILURE, *error.problems) from None
+            raise _unusable(error) from None
         gathered = gather(file, self.environ, state_override(self.state_dir))
         entries = gathered.entries
         if gathered.problems and "server.state_dir" not in entries:
@@ -106,11 +111,16 @@ class Context:
         try:
             loaded = load_chosen(self.config, self.state_dir, self.environ, time.time())
         except ConfigError as error:
-            raise CommandFailed(Exit.FAILURE, *error.problems) from None
+            raise _unusable(error) from None
         outcome = call_store(loaded, method, params)
         if isinstance(outcome, Refused):
             raise _failure(outcome.code, outcome.reasons)
         return outcome
+
+
+def _unusable(error: ConfigError) -> CommandFailed:
+    code = Exit.PERMISSION if isinstance(error, ConfigUnreadable) else Exit.FAILURE
+    return CommandFailed(code, *error.problems)
 
 
 def _failure(code: int, reasons: tuple[str, ...]) -> CommandFailed:

@@ -321,7 +321,7 @@ class RunTask:
             return
         if report.skipped is not None:
             if report.skipped in (SkipReason.CLOCK, SkipReason.IMPORT):
-                self.log.warning("task_skipped", task=report.task, cause=report.skipped)
+                self.log.info("task_skipped", task=report.task, cause=report.skipped)
         elif did:
             self.log.info(
                 "task_done",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import email.utils
 import re
 
+from chatmail.domain.formats.address_list import MAX_ADDRESSES, parse_addresses
 from chatmail.domain.formats.rfc5322 import parse_mailbox, parse_mailboxes
 from chatmail.domain.model.address import AddressError, EmailAddress, normalise_domain
-from chatmail.domain.wire.imap.structure import MAX_ADDRESSES, parse_addresses
 
 WORDS = (
     *(b"<a@b.example>", b"a@[127.0.0.1]", b"@[IPv6:::1]", b'"quoted"', b"(comment)", b",", b";"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatmail.domain.wire.imap.commands import AppendBegin, Command, Fetch
+from chatmail.domain.wire.imap.commands import AppendBegin, Command, Fetch, Search
 from chatmail.domain.wire.imap.events import (
     NEED_DATA,
     CommandReceived,
@@ -56,6 +56,8 @@ def check(data: bytes) -> None:
     command = _read(data[1:], state)
     if command is None or isinstance(command, AppendBegin):
         return
+    if isinstance(command, Search) and not command.is_charset_known:
+        return  # what follows an unknown charset is not read
     written = encode(command)
     for octets in (written, quoted(written)):
         assert _comparable(_read(octets, state)) == _comparable(command)

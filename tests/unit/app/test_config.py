@@ -12,7 +12,7 @@ from chatmail.app.config_choice import ConfigError, config_file
 from chatmail.app.config_identity import to_settings
 from chatmail.app.config_keys import FIELDS, BootConfig
 from chatmail.app.config_values import ListenAddress
-from chatmail.domain.model.settings import RegistrationSettings
+from chatmail.domain.model.settings import RegistrationSettings, RetentionSettings
 
 MINIMAL = '[server]\ndomain = "relay.example.org"\n'
 
@@ -108,6 +108,9 @@ def problems(
     return list(caught.value.problems)
 
 
+OURS = {"retention.interval"}  # beyond the specification
+
+
 def with_domain(text: str) -> str:
     return MINIMAL + text
 
@@ -128,6 +131,32 @@ def test_ip_alone_is_a_complete_file(tmp_path: Path) -> None:
     assert settings.identity.hostname == "192.0.2.7"
 
 
+def test_retention_reaches_the_settings(tmp_path: Path) -> None:
+    assert to_settings(load(tmp_path).boot).retention == RetentionSettings()
+    text = """[retention]
+messages = "3d"
+large = "off"
+large_threshold = "1M"
+inactive_accounts = "10d"
+unused_accounts = "2h"
+address_quarantine = 0
+seen = true
+seen_grace = "5m"
+interval = "30m"
+"""
+    assert to_settings(load(tmp_path, with_domain(text)).boot).retention == RetentionSettings(
+        messages_s=259_200,
+        large_s=0,
+        large_threshold_bytes=1_048_576,
+        inactive_accounts_s=864_000,
+        unused_accounts_s=7200,
+        address_quarantine_s=0,
+        seen=True,
+        seen_grace_s=300,
+        interval_s=1800,
+    )
+
+
 def test_file_of_the_contract_is_read(tmp_path: Path) -> None:
     loaded = load(tmp_path, CONTRACT_FILE)
     boot = loaded.boot
@@ -146,7 +175,7 @@ def test_keys_are_those_of_the_specification() -> None:
         for section, keys in re.findall(r"^(\w+):((?: \w+|\n  \w+)+)", SPECIFIED, re.MULTILINE)
         for key in keys.split()
     }
-    assert set(FIELDS) == names
+    assert set(FIELDS) == names | OURS
 
 
 def test_listen_table_leaves_turns_and_iroh_off(tmp_path: Path) -> None:

@@ -88,6 +88,10 @@ def outcome(tmp_path: Path, text: str, mode: int = 0o600) -> tuple[list[str], li
             "c.toml:4: retention.quota_trim_low: is above retention.quota_trim_high",
         ),
         (
+            SERVER + '[retention]\ninterval = "0s"\n',
+            "c.toml:4: retention.interval: is below 1s",
+        ),
+        (
             SERVER + '[turn]\nrelay_ports = "3000-4000"\n',
             "c.toml:4: turn.relay_ports: contains the control port 3478",
         ),

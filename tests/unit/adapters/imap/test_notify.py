@@ -285,11 +285,9 @@ async def test_a_command_in_pieces_is_not_interrupted() -> None:
         world.deliver()
         assert await client.quiet()
         await client.send(b"new\r\n")
-        assert await client.until(b"a") == [
-            b"* 1 EXISTS",
-            b"* 1 FETCH (UID 1 RFC822.SIZE %d)" % len(MESSAGE),
-            b"a OK Create completed",
-        ]
+        *told, done = await client.until(b"a")
+        assert told == [b"* 1 EXISTS", b"* 1 FETCH (UID 1 RFC822.SIZE %d)" % len(MESSAGE)]
+        assert done.endswith(b"Create completed")
 
 
 async def test_nothing_is_pushed_behind_compress_before_the_client_speaks() -> None:

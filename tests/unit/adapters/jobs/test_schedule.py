@@ -33,6 +33,7 @@ class Tasks:
         self.is_suspect = False
         self.broken: set[TaskName] = set()
         self.asked = 0
+        self.is_broken = False
 
     async def __call__(self, name: TaskName) -> None:
         await trio.lowlevel.checkpoint()
@@ -43,6 +44,8 @@ class Tasks:
     async def watch_time(self) -> bool:
         await trio.lowlevel.checkpoint()
         self.asked += 1
+        if self.is_broken:
+            raise TransientFailure("told to fail")
         return self.is_suspect
 
     def counts(self) -> Counter[TaskName]:
@@ -105,6 +108,14 @@ async def test_nothing_goes_by_age_while_the_time_is_suspect(autojump_clock: Moc
     world.tasks.is_suspect = False
     await world.run(FIRST_AFTER_S + 1)
     assert set(world.tasks.counts()) >= BY_AGE
+
+
+async def test_nothing_goes_by_age_when_nobody_knows_the_time(autojump_clock: MockClock) -> None:
+    world = World()
+    world.tasks.is_broken = True
+    await world.run(FIRST_AFTER_S + 1)
+    assert not BY_AGE & world.tasks.counts().keys()
+    assert TaskName.TRIM_QUOTA in world.tasks.counts()
 
 
 async def test_the_time_is_written_down_about_once_an_hour(autojump_clock: MockClock) -> None:

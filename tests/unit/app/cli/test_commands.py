@@ -333,3 +333,22 @@ def test_a_file_with_mistakes_still_leads_to_the_server(tmp_path: Path) -> None:
         runtime_dir(tmp_path, "[server\n")
     with pytest.raises(CommandFailed, match="no such configuration file"):
         Context(environ={}, config=tmp_path / "nowhere").runtime_dir()
+
+
+def test_a_file_that_may_not_be_read_is_a_matter_of_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "chatmail.toml"
+    file.write_text("")
+    monkeypatch.setattr("chatmail.app.config_choice.os.access", lambda *_: False)
+    with pytest.raises(CommandFailed, match="permission denied") as failed:
+        Context(environ={}, config=file).runtime_dir()
+    assert failed.value.code is Exit.PERMISSION
+
+    def closed(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "exists", closed)
+    with pytest.raises(CommandFailed, match="permission denied") as failed:
+        Context(environ={}).runtime_dir()
+    assert failed.value.code is Exit.PERMISSION

@@ -135,6 +135,13 @@ async def test_ten_thousand_cycles_leave_no_drift() -> None:
     assert (await room.account()).used_bytes == 9 * SIZE
 
 
+async def test_an_account_that_goes_meanwhile_is_judged_by_what_was_known() -> None:
+    room = await Room(old=10).fill()
+    account = await room.account()
+    room.relay.accounts._by_address.clear()
+    assert not await room.make.before(account, SIZE, room.relay.settings)
+
+
 async def test_the_number_of_messages_is_a_quota_of_its_own() -> None:
     room = await Room(old=4).fill()
     room.relay.limit(max_messages_per_account=4)

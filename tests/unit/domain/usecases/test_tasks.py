@@ -162,6 +162,21 @@ async def test_an_operators_duration_goes_before_the_settings() -> None:
         await world.run(TaskName.PRUNE_OLD_MESSAGES, retention_s=-1)
 
 
+@pytest.mark.parametrize(
+    ("task", "setting"),
+    [
+        (TaskName.PRUNE_OLD_MESSAGES, "messages_s"),
+        (TaskName.PRUNE_LARGE_MESSAGES, "large_s"),
+        (TaskName.PRUNE_UNUSED_ACCOUNTS, "unused_accounts_s"),
+        (TaskName.PRUNE_INACTIVE_ACCOUNTS, "inactive_accounts_s"),
+    ],
+)
+async def test_a_duration_of_zero_switches_a_task_off(task: TaskName, setting: str) -> None:
+    world = World()
+    world.set(**{setting: 0.0})
+    assert (await world.run(task)).skipped == "off"
+
+
 async def test_large_mail_goes_after_a_week_once_it_was_shown() -> None:
     world = World()
     account = await world.account("ann")
