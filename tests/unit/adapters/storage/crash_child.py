@@ -63,7 +63,12 @@ async def main() -> None:
         database.files = files
         return database
 
-    options = StoreOptions(files=files, new_database=new_database, segment_limit_bytes=2000)
+    options = StoreOptions(
+        files=files,
+        new_database=new_database,
+        segment_limit_bytes=2000,
+        journal_batch_octets=int(sys.argv[4]),
+    )
     async with sqlite_stores(state_dir, options) as stores:
         await work(stores)
     say("finished")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS
 from chatmail.domain.model.account import Account
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.ports.world import HEADER, Stores, sqlite_stores
@@ -28,13 +29,13 @@ STEPS = [
 ]
 
 
-def run_child(state_dir: Path, step: str, count: int) -> list[list[str]]:
+def run_child(state_dir: Path, step: str, count: int, journal_octets: int) -> list[list[str]]:
     command = [sys.executable, "-m", "tests.unit.adapters.storage.crash_child"]
     done = subprocess.run(
-        [*command, str(state_dir), step, str(count)],
+        [*command, str(state_dir), step, str(count), str(journal_octets)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=55,
         check=False,
         cwd=Path(__file__).parents[4],
     )
@@ -42,9 +43,12 @@ def run_child(state_dir: Path, step: str, count: int) -> list[list[str]]:
     return [line.split() for line in done.stdout.splitlines()]
 
 
+@pytest.mark.parametrize("journal_octets", [0, MAX_BATCH_OCTETS])
 @pytest.mark.parametrize(("step", "count"), STEPS)
-async def test_a_kill_loses_nothing_acknowledged(tmp_path: Path, step: str, count: int) -> None:
-    said = run_child(tmp_path, step, count)
+async def test_a_kill_loses_nothing_acknowledged(
+    tmp_path: Path, step: str, count: int, journal_octets: int
+) -> None:
+    said = run_child(tmp_path, step, count, journal_octets)
     async with sqlite_stores(tmp_path) as stores:
         assert "content_missing" not in stores.log.events
         assert await stores.store.recount() == 0

@@ -35,7 +35,7 @@ def run_child(state_dir: Path, step: str, count: int) -> tuple[int, list[list[st
         [*command, str(state_dir), step, str(count)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=55,
         check=False,
         cwd=Path(__file__).parents[4],
     )
@@ -49,14 +49,14 @@ async def test_a_kill_leaves_what_was_to_stay(tmp_path: Path, step: str, count: 
     assert ["ready"] in said
     kept = {int(uid): int(number) for _, uid, number in (one for one in said if one[0] == "kept")}
     async with sqlite_stores(tmp_path) as stores:
-        assert stores.log.events == []
+        assert set(stores.log.events) <= {"content_settled"}
         assert await stores.store.recount() == 0
         await check(stores, kept, said)
         await stores.store.upkeep.vacuum()
         await check(stores, kept, said)
         assert await rows(stores, "departing") == 0
     async with sqlite_stores(tmp_path) as stores:
-        assert stores.log.events == []
+        assert set(stores.log.events) <= {"content_settled"}
         await stores.store.upkeep.vacuum()
         await check(stores, kept, said)
         number_of_segments = len(list((tmp_path / "mail").iterdir()))

@@ -82,7 +82,10 @@ async def test_content_and_names_are_durable_before_the_rows(opener: Opener) -> 
             super().commit()
 
     async with opener(
-        files=files, new_database=WatchingDatabase, segment_limit_bytes=300
+        files=files,
+        new_database=WatchingDatabase,
+        segment_limit_bytes=300,
+        journal_batch_octets=0,  # what rides in the database's log is in test_journal
     ) as stores:
         account = await stores.account()
         for _ in range(5):
@@ -341,7 +344,7 @@ async def test_a_failed_sync_ends_the_store(opener: Opener, code: int) -> None:
     def break_it(_: Stores) -> None:
         files.fail["sync"] = code
 
-    await fails_for_good(opener, break_it, files=files)
+    await fails_for_good(opener, break_it, files=files, journal_batch_octets=0)
 
 
 async def test_a_failed_write_ends_the_store(opener: Opener) -> None:
