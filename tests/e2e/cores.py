@@ -49,15 +49,40 @@ class Cores:
             if pipe is not None:
                 pipe.close()
 
-    def online(self, relay: Relay, *, security: str = "ssl", **config: str) -> Account:
-        """A new profile with a new address, configured by JIT through a dclogin link."""
+    def online(
+        self,
+        relay: Relay,
+        *,
+        security: str = "ssl",
+        credentials: tuple[str, str] | None = None,
+        **config: str,
+    ) -> Account:
+        """A new profile, configured by JIT through a dclogin link; by default a new address."""
         account = self.deltachat.add_account()
         for key, value in config.items():
             account.set_config(key, value)
-        address, password = relay.credentials()
+        address, password = credentials or relay.credentials()
         account.add_transport_from_qr(dclogin(relay, address, password, security))
         account.bring_online()
         return account
+
+
+def second_device(
+    cores: Cores, first: Account, relay: Relay, password: str, folder: Path
+) -> Account:
+    """The same profile once more, as a backup takes it along, connected to `relay`."""
+    first.set_config("bcc_self", "1")
+    first.stop_io()
+    folder.mkdir()
+    first.export_backup(str(folder))
+    (backup,) = folder.glob("*.tar")
+    second = cores.deltachat.add_account()
+    second.import_backup(str(backup))
+    address = first.get_config("configured_addr")
+    second.add_transport_from_qr(dclogin(relay, address, password))
+    first.bring_online()
+    second.bring_online()
+    return second
 
 
 def await_event(account: Account, kind: EventType, match: Callable[[Any], bool]) -> Any:

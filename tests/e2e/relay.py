@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.e2e import databases
 
 COMMAND = [sys.executable, "-m", "chatmail"]
-START_S = 20
+START_S = 60
 FACES = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
 
 _CONFIG = """\
@@ -98,6 +98,7 @@ class Relay:
             text += f'[database]\nurl = "{self.database}"\n'
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(text)
+        self.config.chmod(0o640)  # the URL may hold a password
 
     def start(self) -> Relay:
         self.choose_ports()

@@ -11,7 +11,7 @@ import pytest
 from deltachat_rpc_client import EventType
 from deltachat_rpc_client.const import MessageState
 
-from tests.e2e.cores import Cores, await_event, await_text, introduce
+from tests.e2e.cores import Cores, await_event, await_text, introduce, second_device
 from tests.e2e.relay import Relay
 
 
@@ -88,19 +88,10 @@ def test_three_hundred_messages_wait_for_an_offline_receiver(relay: Relay, cores
 def test_second_device_sees_messages_and_reads_of_the_first(
     relay: Relay, cores: Cores, tmp_path: Path
 ) -> None:
-    alice, bob = cores.online(relay), cores.online(relay)
+    alice, credentials = cores.online(relay), relay.credentials()
+    bob = cores.online(relay, credentials=credentials)
     alice_chat, bob_chat = introduce(alice, bob)
-    bob.set_config("bcc_self", "1")
-    bob.stop_io()
-    folder = tmp_path / "backup"
-    folder.mkdir()
-    bob.export_backup(str(folder))
-    (backup,) = folder.glob("*.tar")
-    second = cores.deltachat.add_account()
-    second.import_backup(str(backup))
-    bob.bring_online()
-    second.bring_online()
-
+    second = second_device(cores, bob, relay, credentials[1], tmp_path / "backup")
     bob_chat.send_text("from the first device")
     await_text(second, "from the first device")
     alice_chat.send_text("to both devices")

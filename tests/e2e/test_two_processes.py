@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from deltachat_rpc_client import EventType
 
 from tests import postgres
 from tests.e2e import wire
 from tests.e2e.configured import ConfiguredRelay
-from tests.e2e.cores import Cores, await_text, introduce
+from tests.e2e.cores import Cores, await_event, await_text, introduce, second_device
 from tests.e2e.databases import needs_postgres
 from tests.e2e.ledger import Ledger, Persistent, sending
 from tests.e2e.mailbox import await_messages, messages, stored, usage_kib
@@ -552,6 +553,28 @@ def test_cores_on_different_processes_chat(pair: Pair, cores: Cores) -> None:
         await_text(bob, f"ping {number}")
         bob_chat.send_text(f"pong {number}")
         await_text(alice, f"pong {number}")
+
+
+@pytest.mark.timeout(240)
+def test_devices_of_one_account_on_different_processes_agree(
+    pair: Pair, cores: Cores, tmp_path: Path
+) -> None:
+    alice, credentials = cores.online(pair.a), pair.a.credentials()
+    bob = cores.online(pair.a, credentials=credentials)
+    alice_chat, bob_chat = introduce(alice, bob)
+    second = second_device(cores, bob, pair.b, credentials[1], tmp_path / "backup")
+    bob_chat.send_text("from the first device")
+    await_text(second, "from the first device")
+    await_text(alice, "from the first device")
+    alice_chat.send_text("to both devices")
+    on_first = await_text(bob, "to both devices")
+    on_second = await_text(second, "to both devices")
+    on_first.mark_seen()
+    await_event(
+        second,
+        EventType.MSGS_NOTICED,
+        lambda event: event.chat_id == on_second.get_snapshot().chat_id,
+    )
 
 
 # --- the end of one ----------------------------------------------------------------------------
