@@ -118,6 +118,9 @@ class _Drain(Job):
 
     def plan(self, tx: Transaction) -> None:
         """Remove one piece."""
+        self.is_done = not tx.claim_departing(self._mailbox)
+        if self.is_done:
+            return
         tx.flush()
         rows = tx.sql.retention.some_messages.all(self._mailbox, MAX_DELETIONS)
         if rows:

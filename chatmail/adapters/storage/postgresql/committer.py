@@ -1,6 +1,6 @@
 """The blocking half of the writer, over PostgreSQL: content and rows in one transaction.
 
-    BEGIN → content → locks → plans → rows → mark and notices → COMMIT
+    BEGIN → large content → locks → plans → content, rows, mark, notices → COMMIT
 
 The mark is the number of the batch in this process's row of `writers`. When the answer to COMMIT
 is lost, a new connection reads it under its lock, which waits until the old transaction has
@@ -22,9 +22,8 @@ from chatmail.adapters.storage.errors import (
     StorageFault,
     Unavailable,
 )
-from chatmail.adapters.storage.notices import texts
 from chatmail.adapters.storage.postgresql.catch_up import Missed, read_missed
-from chatmail.adapters.storage.postgresql.contents import store_contents
+from chatmail.adapters.storage.postgresql.contents import store_spooled
 from chatmail.adapters.storage.postgresql.database import PostgresDatabase
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.postgresql.transaction import SharedTransaction
@@ -34,15 +33,10 @@ from chatmail.adapters.storage.writer import Job, is_change, plan_one
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.ports.system import Clock
 
-CHANNEL: Final = "chatmail"
 TRIES: Final = 5
 ANSWER_WITHIN_S: Final = 15.0
 """How long the fate of a batch is looked for, before its callers hear that it is unknown."""
 
-_MARK: Final = """WITH mark AS (
-        INSERT INTO writers (id, batch, seen_s) VALUES (%s, %s, %s)
-        ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, seen_s = excluded.seen_s)
-    SELECT pg_notify(%s, notice) FROM unnest(%s::text[]) AS notice"""
 _FIND_MARK: Final = "SELECT batch FROM writers WHERE id = %s FOR UPDATE"
 
 
@@ -136,20 +130,12 @@ class SharedCommitter:
             if bodies:
                 tx.bodies |= bodies
                 job.place([Place(blob, 0, 0) for blob in bodies])
-        store_contents(self._database.writing, tx.bodies)
+        store_spooled(self._database.writing, tx.bodies)
         tx.lock(job.touches for job in jobs)
         for job in jobs:
             plan_one(job, tx)
-        tx.finish()
         self._batch += 1
-        self._database.writing.execute(
-            _MARK,
-            self._process,
-            self._batch,
-            tx.now_s,
-            CHANNEL,
-            texts(str(self._process), tx.told()),
-        )
+        tx.seal(self._process, self._batch)
         try:
             self._database.commit()
         except Unavailable:

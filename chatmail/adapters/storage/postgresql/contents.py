@@ -32,19 +32,15 @@ class ContentMissing(Exception):
     """A row promises octets that are not there, or fewer than it says."""
 
 
-def store_contents(link: Link, bodies: Mapping[int, Body]) -> None:
-    """Insert contents by blob id, inside the batch's transaction.
+def store_spooled(link: Link, bodies: Mapping[int, Body]) -> None:
+    """Insert the large contents, by blob id, inside the batch's transaction.
 
-    Small ones travel together; of large ones, which lie in the spool, one at a time is in memory.
+    They lie in the spool; one at a time is in memory. Small ones travel with their rows.
     Raises:  StorageFault.
     """
-    small = []
     for blob, body in bodies.items():
         if isinstance(body.spooled, SegmentSpool):
             link.execute(_STORE, blob, bytes(body.header), _spooled(body.spooled))
-        else:
-            small.append((blob, bytes(body.header), b"".join(body.chunks)))
-    link.many(_STORE, small)
 
 
 def _spooled(spool: SegmentSpool) -> memoryview:

@@ -85,6 +85,10 @@ class SharedIndex(StoreIndex):
 
     def put_record(self, record: AccountRecord) -> None:
         """Cache an account as read from the database, and compare its mailboxes with memory."""
+        former = self._by_address.get(record.stored.address)
+        if former is not None and former.stored.id != record.stored.id:
+            # Removed and made anew by others, before the news of the removal came.
+            self.lose_account(former.stored.id)
         old = self._by_id.get(record.stored.id)
         there = {head.id for head in record.heads.values()}
         for id in [] if old is None else [head.id for head in old.heads.values()]:
@@ -130,6 +134,8 @@ class SharedIndex(StoreIndex):
 
     def mailboxes_of(self, accounts: set[int]) -> set[MailboxId]:
         """Return the mailboxes of these accounts that are in memory."""
+        if not accounts:
+            return set()
         found = {id for id, loaded in self.loaded.items() if loaded.head.account in accounts}
         # Of a mailbox that is being loaded nobody knows the account yet.
         return found | set(self.loading)

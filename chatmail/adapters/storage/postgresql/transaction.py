@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
-from chatmail.adapters.storage.notices import mailbox_changed
+from chatmail.adapters.storage.notices import mailbox_changed, texts
 from chatmail.adapters.storage.postgresql.link import Link
 from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.statements import HEAD_COLUMNS, Statements
@@ -22,6 +22,8 @@ from chatmail.adapters.storage.writer import Touches
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.model.message import Body
+
+CHANNEL: Final = "chatmail"
 
 _HEAD_NAMES: Final = tuple(column.name for column in HEAD_COLUMNS)
 HEADS: Final = f"SELECT {', '.join(_HEAD_NAMES)} FROM mailboxes"  # noqa: S608 - our own names
@@ -34,6 +36,7 @@ _LOCK_HEADS: Final = f"{HEADS} WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDA
 _LOCK_HOUSEHOLDS: Final = f"""{HEADS}
     WHERE id = ANY(%s::bigint[]) OR account = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"""
 _LOCK_BLOBS: Final = "SELECT id FROM blobs WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE"
+_LOCK_DEPARTING: Final = "SELECT mailbox FROM departing WHERE mailbox = %s FOR UPDATE"
 _COUNT_REFS: Final = """UPDATE blobs SET refs = refs + changed.count
     FROM unnest(%s::bigint[], %s::bigint[]) AS changed (id, count)
     WHERE blobs.id = changed.id RETURNING blobs.id, blobs.refs"""
@@ -52,6 +55,33 @@ _COUNT: Final = """SELECT mailboxes.id, count(messages.uid),
         LEFT JOIN messages ON messages.mailbox = mailboxes.id
         LEFT JOIN blobs ON blobs.id = messages.blob
     WHERE mailboxes.id = ANY(%s::bigint[]) GROUP BY mailboxes.id ORDER BY mailboxes.id"""
+
+# All in one trip: the server is asked three times for a batch of deliveries, and commits.
+_SEAL: Final = """WITH
+    stored AS (INSERT INTO contents (blob, header, body)
+        SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[])),
+    added AS (INSERT INTO blobs
+            (id, segment, place, size, header_size, internal_date_s, refs)
+        SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+            %s::bigint[], %s::bigint[], %s::bigint[])),
+    arrived AS (INSERT INTO messages (mailbox, uid, modseq, flags, keywords, blob)
+        SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[],
+            %s::text[], %s::bigint[])),
+    moved AS (UPDATE mailboxes SET uid_next = new.uid_next,
+            highest_modseq = new.highest_modseq, messages = new.messages,
+            unseen = new.unseen, deleted = new.deleted, octets = new.octets,
+            keywords = new.keywords
+        FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+            %s::bigint[], %s::text[], %s::bigint[]) AS new (uid_next, highest_modseq,
+            messages, unseen, deleted, octets, keywords, id)
+        WHERE mailboxes.id = new.id),
+    mark AS (INSERT INTO writers (id, batch, seen_s) VALUES (%s, %s, %s)
+        ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, seen_s = excluded.seen_s)
+    SELECT pg_notify(%s, notice) FROM unnest(%s::text[]) AS notice"""
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [[row[column] for row in rows] for column in range(width)]
 
 
 class SharedTransaction(Transaction):
@@ -145,11 +175,36 @@ class SharedTransaction(Transaction):
         for message in messages:
             self._counts[message.blob] -= 1
 
+    def claim_departing(self, mailbox: MailboxId) -> bool:
+        """Take the remains of a mailbox, or two processes would drop its references twice."""
+        return bool(self._link.all(_LOCK_DEPARTING, mailbox))
+
     # End
 
-    def finish(self) -> int:
-        """Write what was gathered; returns how many rows that were."""
-        written = super().finish()
+    def seal(self, process: int, batch: int) -> None:
+        """Write all that was gathered, the mark of the batch, and what others have to hear."""
+        blobs, messages = self._blobs, self._messages
+        self._blobs, self._messages = [], []
+        small = [
+            (blob, bytes(body.header), b"".join(body.chunks))
+            for blob, body in self.bodies.items()
+            if body.spooled is None and blob not in self._unused
+        ]
+        self._link.execute(
+            _SEAL,
+            *_columns(small, 3),
+            *_columns(blobs, 7),
+            *_columns(messages, 6),
+            *_columns(self.changed_heads(), 8),
+            process,
+            batch,
+            self.now_s,
+            CHANNEL,
+            texts(str(process), self.told()),
+        )
+        self._count_references()
+
+    def _count_references(self) -> None:
         counts = {blob: count for blob, count in sorted(self._counts.items()) if count}
         if counts:
             blobs = list(counts)
@@ -160,7 +215,6 @@ class SharedTransaction(Transaction):
                 self._link.execute(_BURY, dead)
         if self._unused:
             self._link.execute(_DROP_CONTENTS, self._unused)
-        return written
 
     def told(self) -> list[str]:
         """Return everything others have to hear of."""

@@ -10,9 +10,13 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chatmail.adapters.storage.departure import DeleteAccountJob, drain_all
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.store import StoreOptions
+from chatmail.adapters.storage.tokens import TokenCache
+from chatmail.adapters.storage.transaction import DROP_AT_ONCE
 from chatmail.domain.model.errors import MailboxGone
+from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
 from tests import postgres
 from tests.unit.adapters.storage.invariants import check_index_equals_database
@@ -207,6 +211,27 @@ async def test_an_account_removed_by_one_is_gone_for_the_other(pair: Pair) -> No
     await until(lambda: other.store.index.record_of(account.id) is None)
 
 
+async def test_an_account_removed_and_made_anew_by_others_replaces_the_old_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    old, _, second = await opened_by_both(pair)
+
+    async def deaf(news: object) -> None:
+        """Hear nothing: as if notices came late."""
+
+    monkeypatch.setattr(other.store.listener, "heed", deaf)
+    await one.accounts.delete(old.id, None)
+    new = await one.account()
+    for _ in range(2):
+        assert (await other.account()).id == new.id
+        assert (await other.accounts.get(new.address)).id == new.id
+    with pytest.raises(MailboxGone):
+        second.info()
+    assert other.store.index.record_of(old.id) is None
+    await check_index_equals_database(other)
+
+
 async def test_a_token_set_on_one_is_read_on_the_other(pair: Pair) -> None:
     one, other = pair
     account = await one.account()
@@ -298,6 +323,48 @@ async def test_references_are_counted_by_both(pair: Pair) -> None:
     assert rows == 0
 
 
+async def test_remains_of_a_large_mailbox_are_removed_once(pair: Pair) -> None:
+    one, other = pair
+    ann, bob = await one.account("ann"), await one.account("bob")
+    async with trio.open_nursery() as nursery:
+        for number in range(DROP_AT_ONCE + 100):
+            nursery.start_soon(pair[number % 2].deliver, ann.inbox, bob.inbox)
+    job = DeleteAccountJob(
+        ann.id, None, bytes, TokenCache(), barred_for=None, unless_used_since_s=None
+    )
+    assert (await one.store._writer.do(job)).departing == [ann.inbox]
+    async with trio.open_nursery() as nursery:
+        for stores in (one, other):
+            nursery.start_soon(drain_all, stores.store._writer, stores.store.mail._reader)
+    for stores in pair:
+        await stores.store.sweep()
+        await stores.store.sweep()
+        await check_index_equals_database(stores)
+        opened = await stores.mail.open(bob.id, "INBOX")
+        entry = opened.entry(1)
+        assert (await stores.mail.read(entry, 0, entry.size)).endswith(b"hello\r\n")
+    rows = await one.store._upkeep._reader.query(
+        lambda connection: connection.exec_driver_sql(
+            "SELECT count(*), min(refs), max(refs) FROM blobs"
+        ).fetchall()
+    )
+    assert [tuple(row) for row in rows] == [(DROP_AT_ONCE + 100, 1, 1)]
+
+
+async def test_shown_marks_of_two_are_one(pair: Pair) -> None:
+    account, first, second = await opened_by_both(pair)
+    await pair[0].deliver(account.inbox)
+    await pair[1].mail.info(account.id, "INBOX")
+    for mailbox in (first, second):
+        mailbox.uids()
+    async with trio.open_nursery() as nursery:
+        for stores in pair:
+            nursery.start_soon(stores.store.retention.save_shown)
+    for stores in pair:
+        assert len(stores.store.index.shown) == 0
+        assert not stores.log.events
+
+
 async def test_a_load_overtaken_by_another_process_is_done_again(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,8 +433,42 @@ def is_gone(mailbox) -> bool:
     return False
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.lists(st.tuples(st.integers(0, 1), steps), min_size=2, max_size=7), max_size=4))
+upkeep = st.one_of(
+    st.tuples(st.just("prune"), st.integers(0, 50), st.sampled_from((None, True, False))),
+    st.tuples(st.just("sweep")),
+    st.tuples(st.just("recount")),
+    st.tuples(st.just("save shown")),
+    st.tuples(st.just("leave")),
+)
+members = st.lists(st.tuples(st.integers(0, 1), steps | upkeep), min_size=2, max_size=7)
+
+
+async def tend(stores: Stores, step) -> None:
+    """Do what the application does now and then, or a change of the account."""
+    what, *rest = step
+    if what == "prune":
+        rule = MessageRule(before_s=rest[0], is_seen=rest[1])
+        cursor = None
+        while True:
+            step = await stores.store.retention.prune(rule, cursor)
+            cursor = step.cursor
+            if cursor is None:
+                return
+    elif what == "sweep":
+        await stores.store.sweep()
+    elif what == "recount":
+        assert await stores.store.recount() == 0
+    elif what == "save shown":
+        await stores.store.retention.save_shown()
+    elif what == "leave":
+        account = await stores.account()
+        await stores.accounts.delete(account.id, NOW_S + 9)
+    else:
+        await attempt(stores, (what, *rest))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(members, max_size=4))
 def test_crowds_on_two_stores_leave_memory_and_database_equal(crowds) -> None:
     if reason := postgres.missing():
         pytest.skip(reason)
@@ -384,9 +485,13 @@ async def crowd(crowds) -> None:
             for members in crowds:
                 async with trio.open_nursery() as nursery:
                     for which, step in members:
-                        nursery.start_soon(attempt, (one, other)[which], step)
+                        nursery.start_soon(tend, (one, other)[which], step)
                 for stores, mine in ((one, opened[0]), (other, opened[1])):
-                    for name in [name for name, mailbox in mine.items() if is_gone(mailbox)]:
+                    await stores.mail.list((await stores.account()).id)
+                    gone = [name for name, mailbox in mine.items() if is_gone(mailbox)]
+                    if any(step == ("leave",) for _, step in members):
+                        gone = list(mine)  # nobody knows how soon the other one hears of it
+                    for name in gone:
                         del mine[name]
                     await seen_by(stores, mine)
                     await check_index_equals_database(stores)
