@@ -139,6 +139,8 @@ def _limits(boot: BootConfig) -> Iterator[Finding]:
     low, high = IDLE_KEEPALIVE_S
     if not low <= boot.imap.idle_keepalive <= high:
         yield Finding(("imap.idle_keepalive",), f"is outside {low}s to {high}s")
+    if boot.retention.interval < 1:
+        yield Finding(("retention.interval",), "is below 1s")
     trim = ("retention.quota_trim_low", "retention.quota_trim_high")
     if boot.retention.quota_trim_low > boot.retention.quota_trim_high:
         yield Finding(trim, "is above retention.quota_trim_high")

@@ -13,6 +13,7 @@ from chatmail.domain.model.settings import (
     LimitSettings,
     QuotaSettings,
     RegistrationSettings,
+    RetentionSettings,
     SettingsSnapshot,
 )
 
@@ -74,6 +75,7 @@ def to_settings(boot: BootConfig) -> SettingsSnapshot:
             trim_high_percent=boot.retention.quota_trim_high,
             trim_low_percent=boot.retention.quota_trim_low,
         ),
+        retention=_retention(boot),
         federation_enabled=boot.federation.enabled,
         trusted_proxies=tuple(map(str, boot.http.trusted_proxies)),
     )
@@ -112,6 +114,21 @@ def _limits(boot: BootConfig) -> LimitSettings:
         imap_sessions_per_account=part.imap_sessions_per_account,
         smtp_sessions_per_account=part.smtp_sessions_per_account,
         max_recipients=part.max_recipients,
+    )
+
+
+def _retention(boot: BootConfig) -> RetentionSettings:
+    part = boot.retention
+    return RetentionSettings(
+        messages_s=part.messages,
+        large_s=part.large,
+        large_threshold_bytes=part.large_threshold,
+        inactive_accounts_s=part.inactive_accounts,
+        unused_accounts_s=part.unused_accounts,
+        address_quarantine_s=part.address_quarantine,
+        seen=part.seen,
+        seen_grace_s=part.seen_grace,
+        interval_s=part.interval,
     )
 
 

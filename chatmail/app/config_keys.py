@@ -214,6 +214,7 @@ class RetentionSection:
     address_quarantine: Seconds = option(duration("90d"), aliases=("address_quarantine_days",))
     seen: bool = option(False)
     seen_grace: Seconds = option(duration("1h"))
+    interval: Seconds = option(duration("1h"))
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import chatmail
 from chatmail.adapters.control.services import ControlServices
 from chatmail.app.listening import Listening
+from chatmail.app.tasks import named
 from chatmail.app.wiring import Relay
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class RunningRelay:
 
 def control_services(relay: Relay, running: RunningRelay) -> ControlServices:
     """Return what the control socket offers."""
-    return ControlServices(settings=relay.change_settings, operation=running)
+    return ControlServices(
+        settings=relay.change_settings, operation=running, tasks=named(relay.tasks)
+    )
 
 
 def _utc(time_s: float) -> str:

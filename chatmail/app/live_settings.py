@@ -86,8 +86,10 @@ class LiveSettings:
     `boot` is the whole configuration with the stored settings laid over it.
     """
 
-    def __init__(self, loaded: LoadedConfig, log: Log) -> None:
+    def __init__(self, loaded: LoadedConfig, log: Log, *, is_serving: bool = True) -> None:
+        """Args:  is_serving: False in a command: what it changes, the next start follows."""
         self._log = log
+        self._is_serving = is_serving
         self._started_as = loaded.boot.server
         self._loaded = loaded
         self._stored = NOTHING_STORED
@@ -145,7 +147,9 @@ class LiveSettings:
 
     def is_pending(self, key: str) -> bool:
         """Say whether a change of this setting waits for a reload."""
-        return key in _AT_RELOAD and self._stored.values.get(key) != self._at_reload.get(key)
+        if not self._is_serving or key not in _AT_RELOAD:
+            return False
+        return self._stored.values.get(key) != self._at_reload.get(key)
 
     def pending(self) -> tuple[str, ...]:
         """Return the keys whose change waits for a reload."""

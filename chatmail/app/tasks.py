@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from chatmail.domain.usecases.tasks import EXPIRY_TASKS, RunTask, TaskName
 
 
 class Report(Protocol):
@@ -27,6 +29,16 @@ class Report(Protocol):
 
 
 Name = TypeVar("Name", bound=enum.Enum)
+
+
+def named(run: RunTask) -> NamedTasks[TaskName]:
+    """Return the tasks that this program has, under the names operators use."""
+    present = [task for task in TaskName if task not in _FOREIGN or task in run.others]
+    return NamedTasks(present, TaskName.parse, run, EXPIRY_TASKS)
+
+
+_FOREIGN: Final = (TaskName.PRUNE_QUEUE, TaskName.RENEW_CERTIFICATE, TaskName.BACKUP)
+"""Those that other parts of the program bring along."""
 
 
 class NamedTasks(Generic[Name]):

@@ -1,6 +1,6 @@
 """The nursery tree: what starts after what, and what stops before what.
 
-root → infra (store writer, watchdog) → background (reports, sweep, web lifespan) → sessions (one
+root → infra (store writer, watchdog) → background (reports, schedule, web lifespan) → sessions (one
 task per connection) → accept (one scope per listener). Life times nest, so the order of closing is
 the structure: accept → sessions → background → infra → store.
 """
@@ -13,12 +13,13 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from chatmail.adapters.control.server import serve_control
 from chatmail.adapters.jobs.reports import run_reports
+from chatmail.adapters.jobs.schedule import run_schedule
 from chatmail.adapters.system.clock import SystemClock
 from chatmail.adapters.system.redaction import Public
 from chatmail.app.control import RunningRelay, control_services
@@ -38,7 +39,6 @@ DRAIN_S: Final = 15.0
 """Sessions get this long to hear BYE or 421; contract 1: the whole stop takes at most 20 s."""
 
 WEB_GRACE_S: Final = 5.0
-SWEEP_EVERY_S: Final = 600.0
 
 # A full collection with 20,000 sessions took 335 ms at the default thresholds, 9 ms with these.
 GC_THRESHOLDS: Final = (20_000, 50, 1000)
@@ -73,7 +73,14 @@ async def run_relay(
             await background.start(relay.http.run)
             reports = partial(run_reports, relay.reports, relay.store.queue)
             background.start_soon(keep_running, "reports", reports, log)
-            background.start_soon(keep_running, "sweep", partial(_sweep, relay), log)
+            schedule = partial(
+                run_schedule,
+                relay.tasks,
+                lambda: relay.settings().retention,
+                relay.entropy,
+                log,
+            )
+            background.start_soon(keep_running, "schedule", schedule, log)
             background.start_soon(keep_running, "recount", partial(_recount, relay), log)
             background.start_soon(keep_running, "settings", relay.settings_follower.run, log)
             async with trio.open_nursery() as sessions:
@@ -160,12 +167,6 @@ class _Signals:
         if self.stop.is_set():
             os._exit(1)  # asked twice: no ceremony; whatever was acknowledged is on disk
         self.stop.set()
-
-
-async def _sweep(relay: Relay) -> NoReturn:
-    while True:
-        await trio.sleep(SWEEP_EVERY_S)
-        await relay.store.sweep()
 
 
 async def _recount(relay: Relay) -> None:

@@ -50,12 +50,14 @@ from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.collect import Collect
+from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
 from chatmail.domain.usecases.receive import Receive
 from chatmail.domain.usecases.register import Register
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
 from chatmail.domain.usecases.submit import Submit
+from chatmail.domain.usecases.tasks import RunTask
 from chatmail.domain.wire.smtp.sequence import Role
 
 if TYPE_CHECKING:
@@ -88,6 +90,10 @@ class Relay:
     change_settings: ChangeSettings
     settings_follower: SettingsFollower
     checks: Callable[[], list[Check]]
+    tasks: RunTask
+    delete_account: DeleteAccount
+    block_account: BlockAccount
+    entropy: SystemEntropy
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -262,6 +268,35 @@ class _Parts:
             diagnose=_diagnose,
         )
 
+    def delete_account(self) -> DeleteAccount:
+        return DeleteAccount(
+            accounts=self.store.accounts,
+            hasher=self.hasher,
+            sessions=self.sessions,
+            clock=self.clock,
+            settings=self.settings,
+            log=self.log,
+        )
+
+    def block_account(self) -> BlockAccount:
+        return BlockAccount(
+            accounts=self.store.accounts,
+            hasher=self.hasher,
+            sessions=self.sessions,
+            clock=self.clock,
+            log=self.log,
+        )
+
+    def tasks(self) -> RunTask:
+        return RunTask(
+            retention=self.store.retention,
+            upkeep=self.store.upkeep,
+            delete=self.delete_account(),
+            clock=self.clock,
+            settings=self.settings,
+            log=self.log,
+        )
+
 
 @asynccontextmanager
 async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
@@ -307,7 +342,16 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             change_settings=ChangeSettings(store=store.settings, in_force=settings),
             settings_follower=follower,
             checks=partial(site.checks, store, parts.host),
+            tasks=parts.tasks(),
+            delete_account=parts.delete_account(),
+            block_account=parts.block_account(),
+            entropy=parts.entropy,
         )
+
+
+def tasks_of(loaded: LoadedConfig, log: Log, settings: LiveSettings, store: Store) -> RunTask:
+    """Return maintenance for a command that works without a server."""
+    return _Parts.of(loaded.boot, log, SystemClock(), settings, HintBoard(), store).tasks()
 
 
 def _follow(site: Site, settings: LiveSettings) -> None:

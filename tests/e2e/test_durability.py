@@ -46,7 +46,9 @@ def storm(relay: Relay, kills: int, seed: int) -> tuple[int, int, int]:
         for thread in threads:
             thread.start()
         # After a restart there are slow logins first: an instant among those kills nothing.
-        wait_until("something is acknowledged", lambda: promised(sent, cabinets) > before)
+        wait_until(
+            "something is acknowledged", lambda before=before: promised(sent, cabinets) > before
+        )
         time.sleep(chance.uniform(0, 0.5))
         relay.kill()
         for thread in threads:

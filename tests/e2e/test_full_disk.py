@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import wire
+from tests.e2e import raw, wire
 from tests.e2e.databases import sqlite_only
+from tests.e2e.mailbox import append
 from tests.e2e.relay import Relay, wait_until
 
 DISK_BYTES = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
@@ -71,6 +72,8 @@ def test_a_full_disk_answers_4xx_and_heals(small_disk: Path, size: int) -> None:
             with wire.imap(relay, *bob) as reader:
                 count = int(reader.select("INBOX")[1][0] or b"0")
                 assert count >= 1, "what was acknowledged can still be read"
+                refused = append(reader, wire.encrypted(bob[0], size)[1])
+                assert refused.startswith((b"NO [UNAVAILABLE]", b"NO [OVERQUOTA]")), refused
             filler.unlink()
 
             def works() -> bool:
@@ -83,5 +86,33 @@ def test_a_full_disk_answers_4xx_and_heals(small_disk: Path, size: int) -> None:
             wait_until("the disk's room is used again", works)
         with wire.imap(relay, *bob) as reader:
             assert int(reader.select("INBOX")[1][0] or b"0") == count + 1
+    finally:
+        assert relay.stop() == 0, "\n".join(relay.errors[-10:])
+
+
+def test_a_relay_starts_and_serves_on_a_full_disk(small_disk: Path) -> None:
+    """Who reads and deletes there makes the room that is missing."""
+    relay = Relay(small_disk / "relay").start()
+    try:
+        bob = raw.newcomer(relay)
+        with raw.client(relay, bob, "INBOX") as client:
+            for _ in range(3):
+                assert client.append(wire.encrypted(bob[0])[1]).is_ok
+        relay.kill()
+        filler = small_disk / "filler"
+        fill(filler)
+        relay.start()
+        with raw.client(relay, bob, "INBOX") as client:
+            assert len(client.ok("UID FETCH 1:* (BODY.PEEK[])").literals) == 3
+            refused = client.append(wire.encrypted(bob[0])[1])
+            assert b"NO [UNAVAILABLE]" in refused.tagged, refused.tagged
+        filler.unlink()
+
+        def works() -> bool:
+            with raw.client(relay, bob) as client:
+                return client.append(wire.encrypted(bob[0])[1]).is_ok
+
+        wait_until("the disk's room is used again", works)
+        print("started on a full disk: mail could be read, new mail got NO [UNAVAILABLE], healed")
     finally:
         assert relay.stop() == 0, "\n".join(relay.errors[-10:])

@@ -13,6 +13,14 @@ from typing import Final
 
 import trio
 
+from chatmail.adapters.imap.binary import (
+    UNKNOWN_CTE,
+    Measured,
+    UnknownEncoding,
+    measure,
+    tell_binary,
+)
+from chatmail.adapters.imap.pace import Pace
 from chatmail.adapters.imap.replies import BAD_NUMBER
 from chatmail.adapters.imap.resync import tell_vanished
 from chatmail.adapters.imap.session import Farewell, Session
@@ -23,6 +31,7 @@ from chatmail.domain.ports.mailstore import FlagOperation
 from chatmail.domain.wire.imap.commands import BodySection, Fetch
 from chatmail.domain.wire.imap.fetch import (
     CLOSE_LINE,
+    STRUCTURES,
     FetchPlan,
     cut_range,
     is_selection,
@@ -33,12 +42,14 @@ from chatmail.domain.wire.imap.fetch import (
     select_header,
 )
 from chatmail.domain.wire.imap.responses import bad, ok
-from chatmail.domain.wire.imap.structure import body_structure, header_envelope
+from chatmail.domain.wire.imap.structure import header_envelope, structure_pieces
 
 BATCH_OCTETS: Final = 96 * 1024
 BATCH_MESSAGES: Final = 128
 PIECE_OCTETS: Final = 128 * 1024
 SCAN_OCTETS: Final = 64 * 1024
+STEP_OCTETS: Final = 8 * 1024
+"""Octets whose structure is looked at in one go: a hostile message costs 4 ms for them."""
 TURN: Final = 1000
 
 Wanted = tuple[MailboxEntry, int, int]
@@ -57,19 +68,28 @@ async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
     if command.vanished:
         await tell_vanished(session, command.messages, command.changed_since or 0)
     run = _Run(session, plan_fetch(command, with_modseq=session.has_condstore))
-    await run.all(uids, command.changed_since)
+    try:
+        await run.all(uids, command.changed_since)
+    except UnknownEncoding:  # asked for by BINARY alone, so no client of trap T1 reads this NO
+        return UNKNOWN_CTE.to(tag)
     return ok(tag, "Fetch completed")
+
+
+async def fetch_entries(session: Session, plan: FetchPlan, uids: Sequence[Uid]) -> None:
+    """Queue FETCH lines of messages in the view."""
+    await _Run(session, plan).all(uids, None)
 
 
 class _Run:
     """One FETCH being answered."""
 
-    __slots__ = ("_batch", "_batch_octets", "_plan", "_session", "_store", "_writes_seen")
+    __slots__ = ("_batch", "_batch_octets", "_pace", "_plan", "_session", "_store", "_writes_seen")
 
     def __init__(self, session: Session, plan: FetchPlan) -> None:
         self._session = session
         self._plan = plan
         self._store = session.services.store
+        self._pace = Pace(session)
         self._writes_seen = plan.sets_seen and not session.selected.is_read_only
         self._batch: Batch = []
         self._batch_octets = 0
@@ -118,12 +138,15 @@ class _Run:
         batch, self._batch, self._batch_octets = self._batch, [], 0
         if not batch:
             return
+        await self._pace.tick()
         batch, contents = await self._read_batch(batch)
         changed = await self._mark_seen([entry for entry, _ in batch])
         at = 0
         for entry, reads in batch:
             await self._line(entry, contents[at : at + len(reads)], changed.get(entry.uid))
             at += len(reads)
+            if self._plan.needs_envelope:  # the one item that takes its time
+                await self._pace.tick()
 
     async def _read_batch(self, batch: Batch) -> tuple[Batch, list[bytes]]:
         while True:
@@ -205,6 +228,7 @@ class _Run:
         try:
             tree = await self._tree(entry) if self._plan.needs_tree else None
             computed = await self._computed(entry, tree)
+            measured = await self._measured(entry, tree)
             first = await self._first_piece(entry, tree)
         except TransientFailure:
             if self._is_there(entry):
@@ -215,26 +239,51 @@ class _Run:
         self._session.send(opening)
         is_first = opening.endswith(b"(")
         for section in self._plan.sections:
-            await self._stream(section, entry, tree, first, is_first)
+            if section.is_binary and tree is not None:
+                told = measured[section]
+                await tell_binary(self._session, section, entry, tree, told, is_first=is_first)
+            else:
+                await self._stream(section, entry, tree, first, is_first)
             first, is_first = b"", False
         self._session.send(CLOSE_LINE)
         await self._session.flush_if_large()
+
+    async def _measured(
+        self, entry: MailboxEntry, tree: Part | None
+    ) -> dict[BodySection, Measured | None]:
+        """Decode what BINARY asks for, so that trouble shows before the line begins."""
+        if tree is None:
+            return {}
+        return {
+            section: await measure(self._session, section, entry, tree)
+            for section in self._plan.sections
+            if section.is_binary
+        }
 
     async def _computed(self, entry: MailboxEntry, tree: Part | None) -> dict[str, bytes]:
         computed = {}
         if self._plan.needs_envelope:
             header = await self._store.read(entry, 0, entry.header_size)
             computed["ENVELOPE"] = header_envelope(header)
-        if tree is not None:
-            computed["BODY"] = body_structure(tree, extended=False)
-            computed["BODYSTRUCTURE"] = body_structure(tree, extended=True)
+        for name in STRUCTURES.intersection(self._plan.attributes):
+            if tree is not None:
+                computed[name] = await self._structure(tree, extended=name == "BODYSTRUCTURE")
         return computed
+
+    async def _structure(self, tree: Part, *, extended: bool) -> bytes:
+        pieces = []
+        for piece in structure_pieces(tree, extended=extended):
+            pieces.append(piece)
+            await self._pace.tick()
+        return b"".join(pieces)
 
     async def _first_piece(self, entry: MailboxEntry, tree: Part | None) -> bytes:
         """Read the start of the first section, so that trouble shows before the line begins."""
         if not self._plan.sections:
             return b""
         section = self._plan.sections[0]
+        if section.is_binary:
+            return b""
         span = section_range(section, entry, tree)
         if span is None:
             return b""
@@ -283,8 +332,10 @@ class _Run:
             return session.tree[1]
         scanner = StructureScanner()
         for offset in range(0, entry.size, SCAN_OCTETS):
-            scanner.feed(await self._store.read(entry, offset, SCAN_OCTETS))
-            await trio.lowlevel.checkpoint()
+            chunk = await self._store.read(entry, offset, SCAN_OCTETS)
+            for start in range(0, len(chunk), STEP_OCTETS):
+                scanner.feed(chunk[start : start + STEP_OCTETS])
+                await self._pace.tick()
         tree = scanner.finish()
         session.tree = (entry.blob, tree)
         return tree

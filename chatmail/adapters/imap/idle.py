@@ -13,13 +13,12 @@ from typing import Final
 
 import trio
 
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import BURST_S, Farewell, Session
 from chatmail.domain.wire.imap.commands import Idle
 from chatmail.domain.wire.imap.events import NEED_DATA, Event, IdleDone, Rejected
 from chatmail.domain.wire.imap.responses import ok, untagged_ok
 from chatmail.domain.wire.imap.view import Permit
 
-BURST_S: Final = 0.020
 FLAGS_S: Final = 1.0
 _SPREAD: Final = 0.1
 _IDLING: Final = b"+ idling\r\n"
@@ -79,7 +78,16 @@ async def _wait_for_done(session: Session) -> IdleDone | Rejected:
 async def _tell(session: Session, pace: _Pace) -> float:
     """Queue what is due now; return when to look again."""
     now = trio.current_time()
+    notifier = session.notifier
+    if notifier is not None and (session.is_woken or now >= notifier.look_again_s()):
+        session.is_woken = False
+        waiting = session.queued_octets
+        await notifier.tell_watched()  # RFC 5465 §4
+        if session.queued_octets > waiting:
+            pace.wrote(now)
     selection = session.selection
+    if notifier is not None and selection is not None and not notifier.tells_selected:
+        selection.is_dirty = False
     if selection is not None and (selection.is_dirty or now >= pace.flags_due):
         if now < pace.quiet_until:
             # A second EXISTS right behind the first costs core one more fetch (spec mail 4.4).
@@ -91,7 +99,8 @@ async def _tell(session: Session, pace: _Pace) -> float:
         await session.touch_daily()
         session.send(_STILL_HERE)
         pace.wrote(now)
-    return min(pace.keepalive_due, pace.flags_due)
+    until = min(pace.keepalive_due, pace.flags_due)
+    return until if notifier is None else min(until, notifier.look_again_s())
 
 
 async def _tell_news(session: Session, pace: _Pace, now: float) -> None:

@@ -50,7 +50,8 @@ _NO_MECHANISM: Final = Reply("CANNOT", "Unsupported mechanism")
 def capabilities(session: Session) -> tuple[str, ...]:
     """Return what is offered in the present state of the connection (spec mail 4.3)."""
     settings = session.services.settings()
-    names = [*_BASE, *_TO_ENABLE, f"APPENDLIMIT={settings.limits.max_message_bytes}", *_CHATMAIL]
+    limit = settings.limits.max_message_bytes
+    names = [*_BASE, *_TO_ENABLE, "NOTIFY", f"APPENDLIMIT={limit}", *_CHATMAIL]
     if settings.imap.compress and not session.machine.is_compressed:
         names.append("COMPRESS=DEFLATE")
     if not session.machine.tls_active:
@@ -118,6 +119,7 @@ async def compress(session: Session, tag: bytes, command: Compress) -> bytes:
     await session.flush()
     session.stream.start_deflate()
     session.machine.compressed()
+    session.is_mute = True
     return b""
 
 

@@ -5,15 +5,14 @@ Source:  spec mail 4.4; RFC 3501 §6.3, RFC 5258, RFC 5819, RFC 6154.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
 from chatmail.adapters.imap.resync import missed_by, tell_missed
 from chatmail.adapters.imap.session import Selection, Session
-from chatmail.domain.model.mailbox import MailboxInfo
+from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
 from chatmail.domain.usecases.change_mailbox import has_room_for_keywords
 from chatmail.domain.wire.imap.commands import (
@@ -27,7 +26,8 @@ from chatmail.domain.wire.imap.commands import (
     Status,
     Subscribe,
 )
-from chatmail.domain.wire.imap.mailbox_name import DELIMITER, INBOX, matches
+from chatmail.domain.wire.imap.listing import Named, hierarchy, true_attributes
+from chatmail.domain.wire.imap.mailbox_name import matches
 from chatmail.domain.wire.imap.responses import bad, listed, ok, selected, status, untagged_ok
 from chatmail.domain.wire.imap.view import SelectedView
 
@@ -95,6 +95,7 @@ async def create(session: Session, tag: bytes, command: Create) -> bytes:
     )
     if problem is not None:
         return PROBLEMS[problem].to(tag)
+    session.announce(command.mailbox)
     info = await session.services.store.info(session.account.id, command.mailbox)
     code = "" if info is None else mailbox_id_code(session, info)  # None: it went at once
     return ok(tag, "Create completed", code)
@@ -112,7 +113,7 @@ async def delete(session: Session, tag: bytes, command: Delete) -> bytes:
     problem = await session.services.change_mailbox.delete(session.account.id, command.mailbox)
     if is_own and problem is None:
         session.deselect()
-    return _answer(tag, problem, "Delete completed")
+    return _answer(session, tag, problem, "Delete completed", command.mailbox)
 
 
 async def rename(session: Session, tag: bytes, command: Rename) -> bytes:
@@ -120,7 +121,7 @@ async def rename(session: Session, tag: bytes, command: Rename) -> bytes:
     problem = await session.services.change_mailbox.rename(
         session.account.id, command.old, command.new
     )
-    return _answer(tag, problem, "Rename completed")
+    return _answer(session, tag, problem, "Rename completed", command.old, command.new)
 
 
 async def subscribe(session: Session, tag: bytes, command: Subscribe) -> bytes:
@@ -130,6 +131,7 @@ async def subscribe(session: Session, tag: bytes, command: Subscribe) -> bytes:
     )
     if command.subscribed and not exists:
         return NO_SUCH_MAILBOX.to(tag)
+    session.announce(command.mailbox)
     return ok(tag, "Subscribe completed" if command.subscribed else "Unsubscribe completed")
 
 
@@ -147,8 +149,14 @@ async def takes_keywords(session: Session, name: str, flags: Iterable[str]) -> b
         mailbox.close()
 
 
-def _answer(tag: bytes, problem: MailboxProblem | None, done: str) -> bytes:
-    return ok(tag, done) if problem is None else PROBLEMS[problem].to(tag)
+def _answer(
+    session: Session, tag: bytes, problem: MailboxProblem | None, done: str, *names: str
+) -> bytes:
+    """Answer a command that has changed `names`, if it has."""
+    if problem is not None:
+        return PROBLEMS[problem].to(tag)
+    session.announce(*names)
+    return ok(tag, done)
 
 
 async def tell_status(session: Session, tag: bytes, command: Status) -> bytes:
@@ -171,26 +179,6 @@ def _status(session: Session, info: MailboxInfo, items: Sequence[str]) -> bytes:
 # --- LIST, LSUB ------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class _Named:
-    """A name that LIST may show; `info` None: only mailboxes below it exist."""
-
-    name: str
-    info: MailboxInfo | None
-    has_children: bool
-
-    @property
-    def is_subscribed(self) -> bool:
-        return self.info is not None and self.info.is_subscribed
-
-    @property
-    def special_use(self) -> str | None:
-        return None if self.info is None else self.info.special_use
-
-
-_PLAIN_LIST: Final = List("", ("*",), is_extended=True, return_subscribed=True)
-
-
 async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
     """LIST with its extensions, and LSUB."""
     kind = b"LSUB" if command.is_lsub else b"LIST"
@@ -201,7 +189,7 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
     command = attrs.evolve(command, is_extended=True) if session.machine.is_rev2 else command
     is_utf8 = session.machine.is_utf8
     infos = await session.services.store.list(session.account.id)
-    known = _hierarchy(infos)
+    known = hierarchy(infos)
     for named in _ordered(known):
         if not _is_wanted(named, command):
             continue
@@ -218,42 +206,26 @@ async def list_mailboxes(session: Session, tag: bytes, command: List) -> bytes:
 
 async def _tell_listed(session: Session, info: MailboxInfo) -> None:
     """Tell the LIST line of one mailbox, as SELECT does for IMAP4rev2 (RFC 9051 §6.3.2)."""
-    known = _hierarchy(await session.services.store.list(session.account.id))
-    named = known.get(info.name) or _Named(info.name, info, has_children=False)
-    attributes = _attributes(named, _PLAIN_LIST)
+    known = hierarchy(await session.services.store.list(session.account.id))
+    attributes = true_attributes(known.get(info.name) or Named(info.name, info, False))
     session.send(listed(b"LIST", attributes, info.name, is_utf8=session.machine.is_utf8))
 
 
-def _hierarchy(infos: list[MailboxInfo]) -> dict[str, _Named]:
-    """Return all names, those included that exist only as parents."""
-    by_name = {info.name: info for info in infos}
-    parents = {parent for name in by_name for parent in _parents(name)}
-    return {
-        name: _Named(name, by_name.get(name), name in parents) for name in by_name.keys() | parents
-    }
-
-
-def _parents(name: str) -> Iterator[str]:
-    while DELIMITER in name:
-        name = name.rpartition(DELIMITER)[0]
-        yield name
-
-
-def _ordered(known: Mapping[str, _Named]) -> list[_Named]:
+def _ordered(known: Mapping[str, Named]) -> list[Named]:
     return sorted(known.values(), key=lambda named: (named.name != INBOX, named.name))
 
 
-def _is_wanted(named: _Named, command: List) -> bool:
+def _is_wanted(named: Named, command: List) -> bool:
     return any(matches(command.reference + pattern, named.name) for pattern in command.patterns)
 
 
-def _is_selected(named: _Named, command: List) -> bool:
+def _is_selected(named: Named, command: List) -> bool:
     if (command.select_subscribed or command.is_lsub) and not named.is_subscribed:
         return False
     return not command.select_special_use or named.special_use is not None
 
 
-def _has_subscribed_child(named: _Named, known: Mapping[str, _Named]) -> bool:
+def _has_subscribed_child(named: Named, known: Mapping[str, Named]) -> bool:
     below = named.name + DELIMITER
     return any(other.is_subscribed and other.name.startswith(below) for other in known.values())
 
@@ -263,7 +235,7 @@ def _tells_lsub_parents(command: List) -> bool:
     return command.is_lsub and any(pattern.endswith("%") for pattern in command.patterns)
 
 
-def _attributes(named: _Named, command: List) -> list[str]:
+def _attributes(named: Named, command: List) -> list[str]:
     attributes = []
     if named.info is None or (command.is_lsub and not named.is_subscribed):
         attributes.append("\\Noselect")

@@ -11,7 +11,8 @@ from typing import Final
 
 from chatmail.adapters.imap.replies import METADATA_REFUSALS, NO_SUCH_MAILBOX, Reply
 from chatmail.adapters.imap.session import Session
-from chatmail.domain.usecases.service_metadata import INBOX, SERVER, MetadataRefusal
+from chatmail.domain.model.mailbox import INBOX
+from chatmail.domain.usecases.service_metadata import SERVER, MetadataRefusal
 from chatmail.domain.wire.imap.commands import (
     GetMetadata,
     GetQuota,
@@ -55,6 +56,9 @@ async def set_metadata(session: Session, tag: bytes, command: SetMetadata) -> by
     if isinstance(outcome, MetadataRefusal):
         return METADATA_REFUSALS[outcome].to(tag)
     session.token = outcome
+    if session.notifier is not None:
+        await session.notifier.own_metadata()
+    session.announce()
     return ok(tag, "Setmetadata completed")
 
 

@@ -6,13 +6,13 @@ Source:  RFC 3501 §6.4.4, RFC 4731, RFC 7162 §3.1.5; spec mail 4.4.
 from __future__ import annotations
 
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
-import attrs
-import trio
-
+from chatmail.adapters.imap.pace import Pace
 from chatmail.adapters.imap.replies import BAD_CHARSET, BAD_NUMBER, Reply
 from chatmail.adapters.imap.session import Session
+from chatmail.domain.formats.mime_structure import StructureScanner
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import MailboxEntry
 from chatmail.domain.wire.imap.commands import (
@@ -30,21 +30,28 @@ from chatmail.domain.wire.imap.search import (
     saved_result,
     uses_modseq,
 )
-from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
+from chatmail.domain.wire.imap.search_content import (
+    Content,
+    ContentProbe,
+    count_texts,
+    needs_content,
+)
+from chatmail.domain.wire.imap.search_sections import Section, sections, simple_section
 from chatmail.domain.wire.imap.sequence import exceeds, format_set
 
 CHUNK_OCTETS: Final = 64 * 1024
-MAX_READ_OCTETS: Final = 256 * 1024 * 1024
-"""Content one search may look into; behind it messages count as not matching."""
-TURN: Final = 500
+STEP_OCTETS: Final = 16 * 1024
+"""What is decoded and looked through between two turns of others."""
+SCAN_OCTETS: Final = 8 * 1024
+WHOLE_OCTETS: Final = 128 * 1024
+"""A message up to here is read once; of a longer one the parts are found first."""
+ENTRIES_PER_TICK: Final = 16
+BATCH_OCTETS: Final = 96 * 1024
+BATCH_MESSAGES: Final = 64
+MAX_WORK: Final = 4 * 1024**3
+"""Octets of content times texts that one search looks for: eight full mailboxes for one text."""
 
-
-@attrs.define
-class _Reading:
-    """What a search reads, and how much it still may."""
-
-    depth: Content
-    octets_left: int
+_TOO_MUCH: Final = Reply("LIMIT", "Too much to look through, name fewer messages or texts")
 
 
 async def run_search(session: Session, tag: bytes, command: Search) -> bytes:
@@ -103,71 +110,146 @@ def _items(
     return items
 
 
-async def _find(session: Session, key: SearchKey) -> list[MailboxEntry]:
+async def _find(session: Session, key: SearchKey) -> list[MailboxEntry] | Reply:
     selection = session.selected
     view, mailbox = selection.view, selection.mailbox
-    now_s = int(session.services.clock.now_s())
     searcher = Searcher(
         key,
         view.uids,
         view.count,
-        now_s=now_s,
+        now_s=int(session.services.clock.now_s()),
         saved=selection.saved,
         email_id=partial(session.services.object_ids.email, session.account.id),
     )
-    reading = _Reading(needs_content(key), MAX_READ_OCTETS)
-    found = []
-    looked = 0
+    looking = _Looking(session, searcher, key)
     for start, stop in searcher.candidates():
         for position in range(start, stop):
-            looked += 1
-            if looked % TURN == 0:
-                await trio.lowlevel.checkpoint()
+            if position % ENTRIES_PER_TICK == 0:
+                await looking.pace.tick()
             entry = mailbox.entry(view.uids[position])
             if entry is None:
                 continue
             judgement = searcher.judge(entry)
             if judgement is None:
-                judgement = await _look_into(session, searcher, key, entry, reading)
-            if judgement:
-                found.append(entry)
-    return found
+                await looking.into(entry)
+            elif judgement:
+                looking.found.append(entry)
+            if looking.has_exceeded:
+                return _TOO_MUCH
+    await looking.finish()
+    looking.found.sort(key=attrgetter("uid"))
+    return looking.found
 
 
-async def _look_into(
-    session: Session,
-    searcher: Searcher,
-    key: SearchKey,
-    entry: MailboxEntry,
-    reading: _Reading,
-) -> bool:
-    probe = ContentProbe(key)
-    wanted = entry.size if reading.depth is Content.WHOLE else entry.header_size
-    if wanted > reading.octets_left:
-        return False
-    reading.octets_left -= wanted
-    try:
-        await _feed(session, probe, entry, reading.depth)
-    except TransientFailure:
-        if session.selected.mailbox.entry(entry.uid) is None:
-            return False  # expunged while we looked
-        raise
-    return bool(searcher.judge(entry, probe))
+class _Looking:
+    """The content that one search reads: header blocks in batches, bodies one by one."""
 
+    def __init__(self, session: Session, searcher: Searcher, key: SearchKey) -> None:
+        self._store = session.services.store
+        self._mailbox = session.selected.mailbox
+        self._searcher = searcher
+        self._key = key
+        self._depth = needs_content(key)
+        self._texts = count_texts(key)
+        self._work_left = MAX_WORK
+        self._waiting: list[MailboxEntry] = []
+        self._waiting_octets = 0
+        self.pace = Pace(session)
+        self.found: list[MailboxEntry] = []
 
-async def _feed(session: Session, probe: ContentProbe, entry: MailboxEntry, depth: Content) -> None:
-    store = session.services.store
-    probe.header(await store.read(entry, 0, entry.header_size))
-    if depth is not Content.WHOLE:
-        return
-    offset = entry.header_size
-    while offset < entry.size and not probe.is_settled:
-        chunk = await store.read(entry, offset, CHUNK_OCTETS)
-        if not chunk:
+    @property
+    def has_exceeded(self) -> bool:
+        """Say whether the search has looked at as much as it may."""
+        return self._work_left < 0
+
+    async def into(self, entry: MailboxEntry) -> None:
+        """Look into a message, now or with the others of its batch."""
+        if self._depth is Content.WHOLE:
+            self._work_left -= entry.size * self._texts
+            if not self.has_exceeded and await self._is_match(entry):
+                self.found.append(entry)
             return
-        offset += len(chunk)
-        probe.body(chunk)
-        await trio.lowlevel.checkpoint()
+        self._waiting.append(entry)
+        self._waiting_octets += entry.header_size
+        if self._waiting_octets >= BATCH_OCTETS or len(self._waiting) >= BATCH_MESSAGES:
+            await self.finish()
+
+    async def finish(self) -> None:
+        """Look into the header blocks that wait."""
+        waiting, self._waiting, self._waiting_octets = self._waiting, [], 0
+        if not waiting:
+            return
+        self._work_left -= sum(entry.header_size for entry in waiting)
+        try:
+            blocks = await self._store.read_many(
+                [(entry, 0, entry.header_size) for entry in waiting]
+            )
+        except TransientFailure:
+            if all(map(self._is_there, waiting)):
+                raise
+            # Some were expunged while we looked: the others again.
+            self._waiting = [entry for entry in waiting if self._is_there(entry)]
+            await self.finish()
+            return
+        for entry, block in zip(waiting, blocks, strict=True):
+            await self.pace.tick()
+            probe = ContentProbe(self._key)
+            probe.header(block)
+            if self._searcher.judge(entry, probe):
+                self.found.append(entry)
+
+    def _is_there(self, entry: MailboxEntry) -> bool:
+        return self._mailbox.entry(entry.uid) is not None
+
+    async def _is_match(self, entry: MailboxEntry) -> bool:
+        probe = ContentProbe(self._key)
+        try:
+            await self._feed(probe, entry)
+        except TransientFailure:
+            if self._is_there(entry):
+                raise
+            return False
+        return bool(self._searcher.judge(entry, probe))
+
+    async def _feed(self, probe: ContentProbe, entry: MailboxEntry) -> None:
+        read = self._store.read
+        whole = await read(entry, 0, entry.size) if entry.size <= WHOLE_OCTETS else None
+        header = whole or await read(entry, 0, entry.header_size)
+        header = header[: entry.header_size]
+        probe.header(header)
+        if probe.is_settled:
+            return
+        only = simple_section(header, entry.size)
+        found = [only] if only is not None else await self._sections(entry, whole)
+        for section in found:
+            probe.begin(section)
+            for start in range(section.start, section.stop, CHUNK_OCTETS):
+                stop = min(start + CHUNK_OCTETS, section.stop)
+                chunk = whole[start:stop] if whole else await read(entry, start, stop - start)
+                if await self._show(probe, chunk, is_last=stop == section.stop):
+                    return
+
+    async def _show(self, probe: ContentProbe, chunk: bytes, *, is_last: bool) -> bool:
+        """Show the octets to the probe; True: it needs no more."""
+        for start in range(0, len(chunk), STEP_OCTETS):
+            piece = chunk[start : start + STEP_OCTETS]
+            is_end = is_last and start + STEP_OCTETS >= len(chunk)
+            for _ in probe.body_in_turns(piece, is_last=is_end):
+                await self.pace.tick()
+            await self.pace.tick()
+        return probe.is_settled
+
+    async def _sections(self, entry: MailboxEntry, whole: bytes | None) -> list[Section]:
+        scanner = StructureScanner()
+        for start in range(0, entry.size, CHUNK_OCTETS):
+            if whole:
+                chunk = whole[start : start + CHUNK_OCTETS]
+            else:
+                chunk = await self._store.read(entry, start, CHUNK_OCTETS)
+            for at in range(0, len(chunk), SCAN_OCTETS):
+                scanner.feed(chunk[at : at + SCAN_OCTETS])
+                await self.pace.tick()
+        return sections(scanner.finish())
 
 
 def _names_too_high(key: SearchKey, count: int) -> bool:

@@ -43,6 +43,7 @@ from chatmail.adapters.imap.metadata import (
     set_metadata,
     set_quota,
 )
+from chatmail.adapters.imap.notify import notify
 from chatmail.adapters.imap.replies import BYE_MAILBOX_DELETED, BYE_UNAVAILABLE, UNAVAILABLE
 from chatmail.adapters.imap.search import run_search
 from chatmail.adapters.imap.services import ByteStream, ImapServices
@@ -53,7 +54,7 @@ from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, RemoteProtocolError, TransientFailure
 from chatmail.domain.wire.imap import commands
 from chatmail.domain.wire.imap.events import CommandReceived, ContinuationWanted, Rejected
-from chatmail.domain.wire.imap.responses import bye, held_back, ok, untagged_ok
+from chatmail.domain.wire.imap.responses import bye, ok, untagged_ok
 from chatmail.domain.wire.imap.resync import names_numbers
 from chatmail.domain.wire.imap.view import Permit
 
@@ -90,6 +91,7 @@ HANDLERS: Final[Mapping[type, Handler]] = {
     commands.SetMetadata: set_metadata,
     commands.Compress: compress,
     commands.Idle: idle,
+    commands.Notify: notify,
     commands.AppendBegin: append,
     commands.Close: close,
     commands.Expunge: expunge,
@@ -156,7 +158,10 @@ async def _converse(session: Session) -> None:
     while True:
         match await session.next_event():
             case CommandReceived(tag, command):
-                session.send(await _execute(session, tag, command))
+                reply = await _execute(session, tag, command)
+                session.send(reply)
+                if reply.startswith(b" BAD ", len(tag)):
+                    session.count_bad()
             case ContinuationWanted(octets):
                 session.send(octets)
                 await session.flush()
@@ -170,22 +175,34 @@ async def _converse(session: Session) -> None:
 
 async def _execute(session: Session, tag: bytes, command: commands.Command) -> bytes:
     kind = type(command)
+    reply = b""
     try:
         reply = await HANDLERS[kind](session, tag, command)
         selection = session.selection
         if selection is not None and (selection.is_dirty or kind is commands.Noop):
             permit = _permit(command, has_qresync=session.has_qresync)
-            await session.tell_news(permit, with_uid=kind is commands.Noop)
-            if selection.is_dirty and session.has_qresync:
-                session.send(held_back(selection.view.modseq))
+            await session.tell_news(
+                permit, with_uid=kind is commands.Noop, is_own=_expunges(command)
+            )
+        if session.has_qresync:
+            session.cover_held_news()
         return reply
     except MailboxGone:
-        raise Farewell(BYE_MAILBOX_DELETED) from None
+        # A command that was not about the mailbox keeps its reply: what was done was done.
+        done = b"" if kind in _NEVER_NO else reply
+        raise Farewell(done + BYE_MAILBOX_DELETED) from None
     except TransientFailure:
         session.services.log.warning("imap_command_failed", command=Public(kind.__name__))
         if kind in _NEVER_NO:
             raise Farewell(BYE_UNAVAILABLE) from None
         return UNAVAILABLE.to(tag)
+
+
+def _expunges(command: commands.Command) -> bool:
+    """Say whether the client waits for EXPUNGE or VANISHED, whatever it told NOTIFY."""
+    return isinstance(command, commands.Expunge) or (
+        isinstance(command, commands.Copy) and command.move
+    )
 
 
 def _permit(command: commands.Command, *, has_qresync: bool) -> Permit:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -22,11 +22,12 @@ from chatmail.adapters.imap.services import ByteStream, ImapServices
 from chatmail.adapters.net.errors import PeerGone
 from chatmail.domain.formats.mime_structure import Part
 from chatmail.domain.model.account import Account
-from chatmail.domain.model.mailbox import Uid
+from chatmail.domain.model.mailbox import MailboxHint, Modseq, Uid
 from chatmail.domain.ports.hints import MailboxHints
 from chatmail.domain.ports.mailstore import OpenMailbox
 from chatmail.domain.wire.imap.commands import SequenceSet
 from chatmail.domain.wire.imap.events import NEED_DATA, Event
+from chatmail.domain.wire.imap.responses import held_back
 from chatmail.domain.wire.imap.sequence import exceeds, resolve
 from chatmail.domain.wire.imap.server import ServerMachine
 from chatmail.domain.wire.imap.view import Permit, SelectedView
@@ -40,6 +41,8 @@ TRANSFER_S: Final = 120.0
 COMMAND_S: Final = 600.0
 """A deadline further away than this is left standing while a command runs: moving it costs more
 than all else in a wait."""
+BURST_S: Final = 0.020
+"""Pause behind news that nobody waited for a command to tell: what comes meanwhile is one line."""
 EVENTS_PER_TURN: Final = 32
 """Pipelined commands executed before other connections get a turn."""
 
@@ -84,6 +87,37 @@ class Selection:
         self.mailbox.close()
 
 
+class Notifier(Protocol):
+    """What NOTIFY made of a session (`adapters.imap.notify`)."""
+
+    @property
+    def tells_selected(self) -> bool: ...
+
+    @property
+    def tells_flags(self) -> bool: ...
+
+    async def push(self) -> None:
+        """Queue what may be told while no command is in progress."""
+
+    async def tell_watched(self) -> None:
+        """Queue news of mailboxes that are not selected."""
+
+    async def tell_arrivals(self, uids: list[Uid]) -> None:
+        """Queue what was asked for of new messages."""
+
+    def look_again_s(self) -> float:
+        """Return until when a wait may last without a wake-up."""
+
+    def own_change(self, *names: str) -> None:
+        """Note mailbox names this session has changed itself."""
+
+    async def own_metadata(self) -> None:
+        """Note that this session has changed metadata itself."""
+
+    def close(self) -> None:
+        """Listen to nothing any more."""
+
+
 class Session:
     """State and plumbing that the handlers share."""
 
@@ -95,11 +129,15 @@ class Session:
         "_out_octets",
         "account_or_none",
         "failures",
+        "flushed_s",
         "has_condstore",
         "has_qresync",
         "is_in_literal",
+        "is_mute",
         "is_waiting",
+        "is_woken",
         "machine",
+        "notifier",
         "scope",
         "selection",
         "services",
@@ -125,9 +163,13 @@ class Session:
         self.token: str | None = None
         self.has_condstore = False
         self.has_qresync = False
+        self.notifier: Notifier | None = None
+        self.is_woken = False  # for the notifier: something may have to be told
+        self.is_mute = False  # nothing may be sent before the client does
         self.selection: Selection | None = None
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
+        self.flushed_s = self.started_s
         self._out: list[bytes] = []
         self._out_octets = 0
         self._events = 0
@@ -159,6 +201,7 @@ class Session:
         """Write what is queued, in one write."""
         if self._out:
             await self.stream.send_all(self.take_output())
+            self.flushed_s = trio.current_time()
 
     async def flush_if_large(self) -> None:
         """Write and give way to others once 64 KiB are queued."""
@@ -200,7 +243,13 @@ class Session:
                     await trio.lowlevel.checkpoint()
                 return event
             deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
-            self.machine.receive_data(await self.receive(deadline))
+            if self.notifier is not None and patience_s is None:
+                octets = await self._receive_notified(self.notifier, deadline)
+            else:
+                octets = await self.receive(deadline)
+            # Live settings: what was waited for is judged by the limit of this moment.
+            self.machine.max_append_bytes = self.services.settings().limits.max_message_bytes
+            self.machine.receive_data(octets)
 
     def _deadline(self) -> float:
         if self.account_or_none is not None:
@@ -219,8 +268,31 @@ class Session:
         octets = await self.stream.receive_some()
         return self._received(octets)
 
+    async def _receive_notified(self, notifier: Notifier, deadline: float) -> bytes:
+        """Do what `receive` does, and push events meanwhile (RFC 5465 §3.1)."""
+        if self.is_mute or not self.machine.is_between_commands:
+            return await self.receive(deadline)
+        quiet_until = -math.inf
+        while True:
+            now = trio.current_time()
+            if now >= deadline:
+                raise Farewell(self.farewell())
+            until = min(deadline, notifier.look_again_s())
+            is_due = self.is_woken or now >= notifier.look_again_s()
+            is_quiet = is_due and now < quiet_until
+            if is_quiet:
+                until = min(deadline, quiet_until)
+            elif is_due:
+                self.is_woken = False
+                await notifier.push()
+                quiet_until = now + BURST_S
+                until = min(deadline, notifier.look_again_s())
+            octets = await self.receive_or_wake(until, is_idle=False, is_deaf=is_quiet)
+            if octets is not None:
+                return octets
+
     def _received(self, octets: bytes) -> bytes:
-        self.is_waiting = False
+        self.is_waiting = self.is_mute = False
         if self.scope.deadline - trio.current_time() < COMMAND_S:
             self.scope.deadline = math.inf
         if self.scope.cancel_called:  # while the octets were on their way to this task
@@ -229,8 +301,15 @@ class Session:
             raise PeerGone("end of input")
         return octets
 
-    async def receive_or_wake(self, deadline: float) -> bytes | None:
-        """Flush, then wait for octets, a hint or `deadline`; None for the latter two."""
+    async def receive_or_wake(
+        self, deadline: float, *, is_idle: bool = True, is_deaf: bool = False
+    ) -> bytes | None:
+        """Flush, then wait for octets, a hint or `deadline`; None for the latter two.
+
+        Args:
+            is_idle: news of the selected mailbox may always be told, so it ends the wait.
+            is_deaf: no hint ends the wait, so that the client is heard between two bursts.
+        """
         await self.flush()
         if self._farewell is not None:
             raise Farewell(self._farewell)
@@ -238,10 +317,12 @@ class Session:
         octets = None
         self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
-            self._idle_scope = idle_scope
+            self._idle_scope = None if is_deaf else idle_scope
             self.is_waiting = True
             # Hints set the flag first and cancel then; one that came before counts as well.
-            if selection is not None and selection.is_dirty:
+            if selection is not None and selection.is_dirty and is_idle:
+                idle_scope.cancel()
+            if self.is_woken and self.notifier is not None and not is_deaf:
                 idle_scope.cancel()
             octets = await self.stream.receive_some()
         self._idle_scope = None
@@ -257,14 +338,34 @@ class Session:
         await trio.sleep(seconds)
         self.is_waiting = False
 
+    def count_bad(self) -> None:
+        """Count a BAD that a handler said. Raises Farewell when there were too many."""
+        last = self.machine.answered_bad()
+        if last:
+            raise Farewell(last)
+
     # --- wake-ups, called from the event loop --------------------------------------------------
 
     def wake(self) -> None:
         """The selected mailbox has changed."""
         if self.selection is not None:
             self.selection.is_dirty = True
-            if self._idle_scope is not None:
-                self._idle_scope.cancel()
+            self.wake_notifier()
+
+    def wake_notifier(self) -> None:
+        """Something has changed that this session may have asked to be told of."""
+        self.is_woken = True
+        if self._idle_scope is not None:
+            self._idle_scope.cancel()
+
+    def announce(self, *names: str) -> None:
+        """Wake the account's sessions: this one has changed mailbox names, or metadata.
+
+        Hints of the store are about messages; those of INBOX stand for the rest (RFC 5465 §5.4).
+        """
+        if self.notifier is not None:
+            self.notifier.own_change(*names)
+        self.services.hints.publish(MailboxHint(self.account.inbox, Modseq(0)))
 
     def drain(self) -> None:
         """The server is shutting down: say so as soon as no command is running."""
@@ -313,9 +414,27 @@ class Session:
         saved = self.selected.saved
         return resolve(messages, view.uids, view.count, by_uid=by_uid, saved=saved)
 
-    async def tell_news(self, permit: Permit, *, with_uid: bool = False) -> None:
-        """Queue what has changed in the selected mailbox, as far as it may be told now."""
+    async def tell_news(
+        self, permit: Permit, *, with_uid: bool = False, is_own: bool = False
+    ) -> None:
+        """Queue what has changed in the selected mailbox, as far as it may be told now.
+
+        Args:  is_own: by this very command, so NOTIFY has no say in it.
+        """
+        notifier = self.notifier
+        if notifier is not None and not notifier.tells_selected and not is_own:
+            self.selected.is_dirty = False
+            return
         await self.tell_news_unless_flags(permit, with_uid=with_uid, holds_flags=False)
+
+    def cover_held_news(self) -> None:
+        """Queue up to where a QRESYNC client was told everything, if it was not told all."""
+        selection = self.selection
+        if selection is None:
+            return
+        told = selection.view.modseq
+        if told < selection.mailbox.info().highest_modseq:
+            self.send(held_back(told))
 
     async def tell_news_unless_flags(
         self, permit: Permit, *, with_uid: bool, holds_flags: bool
@@ -324,7 +443,7 @@ class Session:
 
         Returns:  whether something was held back.
         """
-        selection = self.selected
+        selection, notifier = self.selected, self.notifier
         mailbox, view = selection.mailbox, selection.view
         while True:
             selection.is_dirty = False
@@ -336,9 +455,13 @@ class Session:
                 *mailbox.uids(),
                 permit,
                 # RFC 9051 §7.5.2 as RFC 7162 §3.2.4: unsolicited FETCH names the UID.
-                with_uid=with_uid or self.has_qresync or self.machine.is_rev2,
+                with_uid=with_uid
+                or self.has_qresync
+                or self.machine.is_rev2
+                or notifier is not None,
                 with_modseq=self.has_condstore,
                 by_vanished=self.has_qresync,
+                with_flags=notifier is None or notifier.tells_flags,
             )
             if octets is not None:
                 break
@@ -346,11 +469,15 @@ class Session:
         self.send(octets)
         if view.modseq < changes.highest_modseq:
             selection.is_dirty = True  # it may not be told now
+        elif notifier is not None and changes.arrived:
+            await notifier.tell_arrivals([entry.uid for entry in changes.arrived])
         return False
 
     def leave(self) -> None:
         """Give back everything that outlives the connection otherwise."""
         self.deselect()
+        if self.notifier is not None:
+            self.notifier.close()
         if self.ticket is not None:
             self.services.sessions.leave(self.ticket)
             self.ticket = None

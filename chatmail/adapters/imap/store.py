@@ -128,7 +128,7 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
         session.send(untagged_ok("Moved", _copyuid(receipt)))
         if not session.has_qresync:
             return ok(tag, done)
-        await session.tell_news(Permit.ALL)
+        await session.tell_news(Permit.ALL, is_own=True)
         return ok(tag, done, f"HIGHESTMODSEQ {selection.view.modseq}")
     return ok(tag, done, _copyuid(receipt))
 

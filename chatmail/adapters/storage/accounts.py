@@ -16,14 +16,14 @@ import attrs
 from chatmail.adapters.storage.departure import LAST_DELETED_VALIDITY, DeleteAccountJob, drain
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, StoreIndex
-from chatmail.adapters.storage.names import INBOX, next_uid_validity
+from chatmail.adapters.storage.names import next_uid_validity
 from chatmail.adapters.storage.notices import account_changed
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import Account, AccountId, NewAccount
 from chatmail.domain.model.address import EmailAddress
-from chatmail.domain.model.mailbox import MailboxId
+from chatmail.domain.model.mailbox import INBOX, MailboxId
 from chatmail.domain.ports.accounts import Tombstone
 
 

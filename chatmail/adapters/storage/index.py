@@ -48,6 +48,13 @@ class Places:
         with self._lock:
             self._known[place.blob] = place
 
+    def move(self, place: Place) -> None:
+        """Note that a blob lies elsewhere now; whoever holds an entry of it sees that at once."""
+        with self._lock:
+            known = self._known.get(place.blob)
+            if known is not None:
+                known.segment, known.offset = place.segment, place.offset
+
     def is_held(self, blob: int) -> bool:
         """Say whether an entry of this blob is still in somebody's hands."""
         with self._lock:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import trio
+from sqlalchemy import Connection, select
 
 from chatmail.adapters.storage.accounts import LookUpAccount
 from chatmail.adapters.storage.changes import CopyJob, ExpungeJob, FlagJob
@@ -16,7 +19,9 @@ from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.names import CreateJob, DeleteJob, RenameJob, SubscribeJob
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.retention import Trimmer
-from chatmail.adapters.storage.segment_reader import Damaged, SegmentReader, Wanted
+from chatmail.adapters.storage.schema import blobs
+from chatmail.adapters.storage.segment_reader import Damaged, Proof, SegmentReader, Wanted
+from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.writer import Log, Writer
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.account import AccountId
@@ -319,21 +324,61 @@ class SegmentMailStore(SqlMailStore):
         self, wanted: Sequence[tuple[MailboxEntry, int, int]]
     ) -> builtins.list[bytes]:
         """`read` for several parts; no checkpoint when all of it is in memory."""
-        parts = [Wanted(*one) for one in wanted]
         try:
-            found = [self._content.read_now(part) for part in parts]
-            cold = [place for place, octets in enumerate(found) if octets is None]
-            if cold:
-                raw = await self._read_cold([parts[place] for place in cold])
-                for place, octets in zip(cold, raw, strict=True):
-                    found[place] = self._content.checked(octets, parts[place])
-        except Damaged as damage:
-            self._log.warning("content_damaged", reason=Public(str(damage)))
-            raise TransientFailure("the message is damaged") from damage
-        except OSError as error:
-            self._log.warning("content_unreadable", errno=error.errno)
-            raise TransientFailure("the message cannot be read") from error
+            return await self._read(wanted)
+        except (Damaged, OSError) as first:
+            problem: Damaged | OSError = first
+        # The row may have been read just before compaction moved the record.
+        if await self._have_moved({entry.blob.blob: entry.blob for entry, _, _ in wanted}):
+            try:
+                return await self._read(wanted)
+            except (Damaged, OSError) as second:
+                problem = second
+        if isinstance(problem, Damaged):
+            self._log.warning("content_damaged", reason=Public(str(problem)))
+            raise TransientFailure("the message is damaged") from problem
+        self._log.warning("content_unreadable", errno=problem.errno)
+        raise TransientFailure("the message cannot be read") from problem
+
+    async def _read(self, wanted: Sequence[tuple[MailboxEntry, int, int]]) -> builtins.list[bytes]:
+        parts = [Wanted(*one) for one in wanted]
+        if any([part.needs_proof for part in parts]):
+            for one in wanted:
+                await self._prove(Wanted(*one))
+            parts = [Wanted(*one) for one in wanted]  # a record may have moved meanwhile
+        found = [self._content.read_now(part) for part in parts]
+        cold = [place for place, octets in enumerate(found) if octets is None]
+        if cold:
+            raw = await self._read_cold([parts[place] for place in cold])
+            for place, octets in zip(cold, raw, strict=True):
+                found[place] = self._content.checked(octets, parts[place])
         return [octets or b"" for octets in found]
+
+    async def _prove(self, part: Wanted) -> None:
+        """Check a whole record before a piece of it is shown: a piece has no checksum."""
+        if not part.needs_proof:
+            return
+        proof = Proof(part)
+        self._content.hold(part)
+        try:
+            while not proof.is_done:
+                await self._reader.run(self._content.prove, proof)
+        finally:
+            self._content.release(part)
+        part.place.is_proven = True
+
+    async def _have_moved(self, places: dict[int, Place]) -> bool:
+        """Look the places of records up again; say whether one of them was wrong."""
+        known = {blob: (place.segment, place.offset) for blob, place in places.items()}
+        rows = await self._reader.query(partial(_places, tuple(known)))
+        moved = [
+            Place(blob, segment, offset)
+            for blob, segment, offset in rows
+            if (segment, offset) != known[blob]
+        ]
+        for place in moved:
+            self._index.places.move(place)
+        return bool(moved)
 
     async def _read_cold(self, parts: Sequence[Wanted]) -> builtins.list[bytes]:
         held = []
@@ -345,3 +390,8 @@ class SegmentMailStore(SqlMailStore):
         finally:
             for part in held:
                 self._content.release(part)
+
+
+def _places(wanted: Sequence[int], connection: Connection) -> Sequence[Any]:
+    query = select(blobs.c.id, blobs.c.segment, blobs.c.place).where(blobs.c.id.in_(wanted))
+    return connection.execute(query).fetchall()

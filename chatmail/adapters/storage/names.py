@@ -11,11 +11,9 @@ from chatmail.adapters.storage.notices import names_changed
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Touches
 from chatmail.domain.model.account import AccountId
-from chatmail.domain.model.mailbox import MailboxId, MailboxInfo
+from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxId, MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
 
-INBOX: Final = "INBOX"
-DELIMITER: Final = "/"
 MAX_MAILBOXES: Final = 100
 
 

@@ -12,7 +12,6 @@ from chatmail.adapters.storage.schema import (
     dead_blobs,
     departing,
     device_tokens,
-    mailboxes,
     shown,
 )
 
@@ -21,6 +20,13 @@ SOME_MESSAGES: Final = text(
     """SELECT uid, modseq, flags, keywords, id, segment, place, size, header_size,
         internal_date_s, refs
     FROM messages JOIN blobs ON id = blob WHERE mailbox = :mailbox ORDER BY uid LIMIT :limit"""
+)
+# A mark only grows, whoever else saves one; a mailbox that is gone gets none.
+SAVE_SHOWN: Final = text(
+    """INSERT INTO shown (mailbox, uid_next)
+    SELECT id, CAST(:uid_next AS BIGINT) FROM mailboxes WHERE id = :mailbox
+    ON CONFLICT (mailbox) DO UPDATE SET uid_next = excluded.uid_next
+        WHERE excluded.uid_next > shown.uid_next"""
 )
 SOME_EXPUNGED: Final = text(
     "SELECT modseq FROM expunged WHERE mailbox = :mailbox ORDER BY modseq LIMIT :limit"
@@ -36,22 +42,7 @@ class RetentionStatements:
 
     def __init__(self, connection: Connection) -> None:
         mailbox = _param("mailbox")
-        self.shown = Prepared(
-            connection, select(shown.c.uid_next).where(shown.c.mailbox == mailbox), ["p_mailbox"]
-        )
-        self.add_shown = Prepared(
-            connection,
-            insert(shown).from_select(
-                ["mailbox", "uid_next"],
-                select(mailboxes.c.id, _param("uid_next")).where(mailboxes.c.id == mailbox),
-            ),
-            ["p_uid_next", "p_mailbox"],
-        )
-        self.save_shown = Prepared(
-            connection,
-            update(shown).where(shown.c.mailbox == mailbox).values(uid_next=_param("uid_next")),
-            ["p_uid_next", "p_mailbox"],
-        )
+        self.save_shown = Prepared(connection, SAVE_SHOWN, ["uid_next", "mailbox"])
         self.remove_shown = Prepared(
             connection, delete(shown).where(shown.c.mailbox == mailbox), ["p_mailbox"]
         )

@@ -1,6 +1,7 @@
 """Reads records: in the loop while their pages are in memory, else for a thread to do.
 
-What was read whole is checked against the record's CRC before anybody sees it.
+What was read whole is checked against the record's CRC before anybody sees it. Before the first
+piece of a body is shown the whole record is proven, once per process.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from chatmail.domain.model.errors import LocalProtocolError
 from chatmail.domain.model.mailbox import MailboxEntry
 
 MAX_OPEN_SEGMENTS: Final = 256
+PROOF_BYTES: Final = 1024 * 1024
 
 
 class Damaged(Exception):
@@ -41,7 +43,7 @@ class _Handle:
 class Wanted:
     """A part of one message, as a span of its segment."""
 
-    __slots__ = ("entry", "handle", "length", "offset", "place", "skip", "start")
+    __slots__ = ("entry", "handle", "length", "needs_proof", "offset", "place", "skip", "start")
 
     def __init__(self, entry: MailboxEntry, start: int, length: int) -> None:
         self.entry = entry
@@ -53,6 +55,46 @@ class Wanted:
         self.skip = RECORD_HEADER_BYTES if is_checked else 0
         self.offset = self.place.offset + RECORD_HEADER_BYTES + self.start - self.skip
         self.handle: _Handle | None = None
+        is_checked_whole = is_checked and self.length in (entry.header_size, entry.size)
+        self.needs_proof = self.length > 0 and not (is_checked_whole or self.place.is_proven)
+
+
+class Proof:
+    """Reads a held record from end to end, in steps, and compares it with its checksums."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._offset = wanted.place.offset  # in the segment that is held next, whatever moves
+        self._header: RecordHeader | None = None
+        self._crc = 0
+        self._done = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether the last step was the last."""
+        return self._header is not None and self._done == self._header.body_size
+
+    def step(self, files: Files) -> None:
+        """Check the next piece; blocks.
+
+        Raises:  Damaged; OSError.
+        """
+        wanted = self._wanted
+        if wanted.handle is None:
+            raise LocalProtocolError("the segment is not held")
+        fd, entry = wanted.handle.fd, wanted.entry
+        if self._header is None:
+            length = RECORD_HEADER_BYTES + entry.header_size
+            raw = files.read(fd, length, self._offset)
+            self._header = _record_header(raw, wanted.place.blob, entry.header_size, entry.size)
+            if not self._header.body_size:
+                return
+        at = self._offset + RECORD_HEADER_BYTES + entry.header_size + self._done
+        piece = files.read(fd, min(PROOF_BYTES, self._header.body_size - self._done), at)
+        self._crc = zlib.crc32(piece, self._crc)
+        self._done += len(piece)
+        if not piece or (self.is_done and self._crc != self._header.body_crc):
+            raise Damaged("the body has changed")
 
 
 class SegmentReader:
@@ -91,6 +133,10 @@ class SegmentReader:
         if wanted.handle is None:
             raise LocalProtocolError("the segment is not held")
         return self._files.read(wanted.handle.fd, wanted.length + wanted.skip, wanted.offset)
+
+    def prove(self, proof: Proof) -> None:
+        """Do the next step of a proof; blocks. Raises:  Damaged; OSError."""
+        proof.step(self._files)
 
     def release(self, wanted: Wanted) -> None:
         """End `hold`."""
@@ -133,24 +179,40 @@ class SegmentReader:
             self._files.close(handle.fd)
 
 
+def checked_record(raw: bytes, blob: int, header_size: int, size: int) -> None:
+    """Check a whole record. Raises:  Damaged."""
+    if len(raw) != RECORD_HEADER_BYTES + size:
+        raise Damaged("the segment ends too early")
+    record = _record_header(raw, blob, header_size, size)
+    if zlib.crc32(memoryview(raw)[RECORD_HEADER_BYTES + header_size :]) != record.body_crc:
+        raise Damaged("the body has changed")
+
+
+def _record_header(raw: bytes, blob: int, header_size: int, size: int) -> RecordHeader:
+    """Check the beginning of a record, header block included. Raises:  Damaged."""
+    record = RecordHeader.decode(raw)
+    if (
+        record is None
+        or record.blob != blob
+        or record.header_size != header_size
+        or record.header_size + record.body_size != size
+    ):
+        raise Damaged("the record is not the one that was written")
+    header = memoryview(raw)[RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + header_size]
+    if zlib.crc32(header) != record.header_crc:
+        raise Damaged("the header block has changed")
+    return record
+
+
 def _checked(raw: bytes, wanted: Wanted) -> bytes:
     if len(raw) != wanted.length + wanted.skip:
         raise Damaged("the segment ends too early")
     if not wanted.skip:
         return raw
     entry = wanted.entry
-    record = RecordHeader.decode(raw)
-    if (
-        record is None
-        or record.blob != wanted.place.blob
-        or record.header_size != entry.header_size
-        or record.header_size + record.body_size != entry.size
-    ):
-        raise Damaged("the record is not the one that was written")
-    view = memoryview(raw)
-    body_at = RECORD_HEADER_BYTES + entry.header_size
-    if zlib.crc32(view[RECORD_HEADER_BYTES:body_at]) != record.header_crc:
-        raise Damaged("the header block has changed")
-    if wanted.length == entry.size and zlib.crc32(view[body_at:]) != record.body_crc:
-        raise Damaged("the body has changed")
+    if wanted.length == entry.size:
+        checked_record(raw, wanted.place.blob, entry.header_size, entry.size)
+        wanted.place.is_proven = True
+    else:
+        _record_header(raw, wanted.place.blob, entry.header_size, entry.size)
     return raw[RECORD_HEADER_BYTES:]

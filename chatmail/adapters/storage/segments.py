@@ -9,6 +9,7 @@ Everything here runs in the writer's thread. Reading is `segment_reader`.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -32,14 +33,18 @@ RECORD_HEADER_BYTES: Final = _FRONT.size + _CRC.size
 
 
 class Place:
-    """Where a blob's record begins. Shared by all entries of the blob; slotted, there are many."""
+    """Where a blob's record begins. Shared by all entries of the blob; slotted, there are many.
 
-    __slots__ = ("__weakref__", "blob", "offset", "segment")
+    `is_proven`: this process has seen that the record's octets are those that were written.
+    """
+
+    __slots__ = ("__weakref__", "blob", "is_proven", "offset", "segment")
 
     def __init__(self, blob: int, segment: int, offset: int) -> None:
         self.blob = blob
         self.segment = segment
         self.offset = offset
+        self.is_proven = False
 
     def __repr__(self) -> str:
         return f"Place({self.blob}, {self.segment}, {self.offset})"
@@ -113,7 +118,7 @@ class SegmentLog:
     ) -> None:
         self.directory = directory
         self._files = files
-        self._next_number = first_number
+        self._numbers = itertools.count(first_number)
         self._limit_bytes = limit_bytes
         self.closed: set[int] = set()  # segments of this process that grow no more
         # Held open: once a file has its new name there must be no descriptor left to wait for.
@@ -171,11 +176,20 @@ class SegmentLog:
                 self._files.truncate(self._fd, self._start)
             self._end = self._start
 
+    @property
+    def has_room(self) -> bool:
+        """Say whether the next append goes to the active segment."""
+        return self._fd is not None and self._end < self._limit_bytes
+
+    def sibling(self) -> SegmentLog:
+        """Return another log in the same directory; both draw from one row of numbers."""
+        other = SegmentLog(self.directory, self._files, 0, self._limit_bytes)
+        other._numbers = self._numbers
+        return other
+
     def new_number(self) -> int:
         """Take a segment number; none is ever used twice."""
-        number = self._next_number
-        self._next_number += 1
-        return number
+        return next(self._numbers)  # one step of the interpreter: two threads never get the same
 
     def adopt(self, fd: int, path: Path) -> int:
         """Make a sealed spool file a segment of its own.
@@ -192,6 +206,10 @@ class SegmentLog:
             self._files.sync_directory(self._directory_fd)
         return number
 
+    def abandon(self) -> None:
+        """Append no more to the active segment: nobody knows what is at its end."""
+        self._close_active()
+
     def close(self) -> None:
         """Close the active segment and the directory."""
         self._close_active()
@@ -204,9 +222,15 @@ class SegmentLog:
             self._fd = None
 
     def _room(self) -> int:
-        if self._fd is not None and self._end < self._limit_bytes:
+        if self._fd is not None and self.has_room:
             return self._fd
-        number = self.new_number()
+        return self.begin(self.new_number())
+
+    def begin(self, number: int) -> int:
+        """Begin a new segment; returns its descriptor.
+
+        Raises:  DiskFull; StoreFailed.
+        """
         with writing():
             fd = self._files.create(segment_path(self.directory, number))
         # The name must be durable before the first row that needs it.

@@ -62,7 +62,7 @@ RECOUNT: Final = text(
     FROM mailboxes
         LEFT JOIN messages ON messages.mailbox = mailboxes.id
         LEFT JOIN blobs ON blobs.id = messages.blob
-    WHERE mailboxes.id > :after GROUP BY mailboxes.id ORDER BY mailboxes.id LIMIT :limit"""
+    WHERE mailboxes.id BETWEEN :first AND :last GROUP BY mailboxes.id ORDER BY mailboxes.id"""
 )
 
 
@@ -396,4 +396,4 @@ class Statements:
             delete(tombstones).where(tombstones.c.expires_s <= _param("p_now")),
             ["p_now"],
         )
-        self.recount = Prepared(connection, RECOUNT, ["seen", "deleted", "after", "limit"])
+        self.recount = Prepared(connection, RECOUNT, ["seen", "deleted", "first", "last"])

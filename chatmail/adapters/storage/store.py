@@ -75,6 +75,8 @@ class StoreOptions:
 class Tends(Protocol):
     """The periodic work of a store."""
 
+    async def vacuum(self) -> int: ...
+
     async def sweep(self) -> int: ...
 
     async def recount(self) -> int: ...
@@ -109,7 +111,7 @@ class Store:
         log: Log,
     ) -> None:
         self._writer = writer
-        self._upkeep = upkeep
+        self.upkeep = upkeep
         self.board = ReportBoard()
         self.index = index
         self.accounts = accounts
@@ -139,11 +141,11 @@ class Store:
 
     async def sweep(self) -> int:
         """Erase what is dead and forget what is over; returns how many records were erased."""
-        return await self._upkeep.sweep()
+        return await self.upkeep.sweep()
 
     async def recount(self) -> int:
         """Recount all counters from the rows; returns how many mailboxes were wrong."""
-        return await self._upkeep.recount()
+        return await self.upkeep.recount()
 
 
 @asynccontextmanager
@@ -242,7 +244,8 @@ def _open(
         max_octets=options.max_queued_bytes,
     )
     reader = Reader(database, index)
-    upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log, known)
+    upkeep = Upkeep(writer, reader, index, segments, content, files, clock, log)
+    closing.callback(upkeep.close)
     blobs = SegmentBlobStore(spool, files, new_id)
     server_key = recovery.server_key(state_dir)
     cache = TokenCache()

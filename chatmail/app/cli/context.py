@@ -74,15 +74,18 @@ class Context:
             raise CommandFailed(Exit.FAILURE, str(error)) from None
 
     def runtime_dir(self) -> Path:
-        """Return where the control socket is. A file with problems will do.
+        """Return where the control socket is. A file with wrong values or unknown keys will do.
 
-        Raises:  CommandFailed: the file that was named is not there.
+        Raises:  CommandFailed: the file that was named is not there, or cannot be read at all.
         """
         try:
             file = chosen_file(self.config, self.environ)
         except ConfigError as error:
             raise CommandFailed(Exit.FAILURE, *error.problems) from None
-        entries = gather(file, self.environ, state_override(self.state_dir)).entries
+        gathered = gather(file, self.environ, state_override(self.state_dir))
+        entries = gathered.entries
+        if gathered.problems and "server.state_dir" not in entries:
+            raise CommandFailed(Exit.FAILURE, *gathered.problems)
         base = Path.cwd() if file is None else file.absolute().parent
 
         def path(key: str) -> Path | None:

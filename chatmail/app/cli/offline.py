@@ -21,6 +21,8 @@ from chatmail.adapters.system.hints import HintBoard
 from chatmail.adapters.system.logs import open_log
 from chatmail.app.config import LoadedConfig
 from chatmail.app.live_settings import LiveSettings
+from chatmail.app.tasks import named
+from chatmail.app.wiring import tasks_of
 from chatmail.domain.model.errors import PermanentFailure
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
@@ -73,10 +75,11 @@ async def _call(loaded: LoadedConfig, method: str, params: Mapping[str, object])
             trio.open_nursery() as nursery,
         ):
             await nursery.start(store.run)
-            settings = LiveSettings(loaded, log)
+            settings = LiveSettings(loaded, log, is_serving=False)
             settings.start_with(await store.settings.all())
             services = ControlServices(
-                settings=ChangeSettings(store=store.settings, in_force=settings)
+                settings=ChangeSettings(store=store.settings, in_force=settings),
+                tasks=named(tasks_of(loaded, log, settings, store)),
             )
             outcome = await _answer(services, method, params)
             nursery.cancel_scope.cancel()

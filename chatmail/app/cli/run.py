@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 
 from chatmail.app.cli.context import Context
@@ -28,6 +30,8 @@ def run(invocation: Invocation, environ: Mapping[str, str]) -> int:
     except CommandFailed as failed:
         return show_failure(failed, is_json=invocation.is_json)
     except BrokenPipeError:
-        return int(Exit.FAILURE)  # whoever read our output has left
+        # Whoever read our output has left; the interpreter must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.FAILURE)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)

@@ -61,6 +61,8 @@ def _described(one: Setting) -> str:
         remarks.append(PENDING)
     elif one["applies"] == "-":
         remarks.append("has no effect in this version")
+    elif one["value"] and one["value"] != one["effective"]:
+        remarks.append(f"stored: {_line(one['value'])}")
     return f"{_line(one['effective'])} ({', '.join(remarks)})"
 
 

@@ -44,6 +44,12 @@ def select_other_fields(header: bytes, names: frozenset[bytes]) -> bytes:
     return _block([field for name, field in iter_fields(header) if name not in unwanted])
 
 
+def iter_named(header: bytes, names: frozenset[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Do what `iter_fields` does for the fields of these names alone, at the speed of a search."""
+    for field in _selector(names).findall(b"\n" + header):
+        yield field[: field.index(b":")].rstrip().lower(), field
+
+
 def iter_fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (name in lower case, the whole field without its last line feed)."""
     for match in _FIELD.finditer(b"\n" + header):

@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from chatmail.domain.formats.header_fields import field_value, iter_fields
+from chatmail.domain.formats.header_fields import field_value, iter_named
 
 MAX_DEPTH: Final = 24
 MAX_PARTS: Final = 500
@@ -182,6 +182,7 @@ class StructureScanner:
         self._newlines = 0
         self._kept = 0
         self._parts = 1
+        self._known: dict[bytes, tuple[int, bool]] | None = {}
 
     def feed(self, chunk: bytes) -> None:
         """Eat the next octets."""
@@ -242,7 +243,7 @@ class StructureScanner:
         return end
 
     def _body_step(self, data: bytes, at: int) -> int:
-        if not any(part.boundary is not None for part in self._stack):
+        if not self._delimiters():
             self._in_line = True
             return len(data)
         if data.startswith(b"--", at):
@@ -290,13 +291,14 @@ class StructureScanner:
         if top.media[0] == b"multipart":
             boundary = dict(top.parameters).get(b"boundary", b"").rstrip()
             top.boundary = boundary if boundary and can_nest else None
+            self._known = None
         elif top.media == (b"message", b"rfc822") and can_nest:
             self._open_part(top.body_start, (b"text", b"plain"))
 
     def _read_fields(self, part: _Open) -> None:
         kept = []
-        for name, field in iter_fields(b"".join(part.header)):
-            if name in _KEPT_FIELDS and self._kept + len(field) <= MAX_KEPT:
+        for name, field in iter_named(b"".join(part.header), _KEPT_FIELDS):
+            if self._kept + len(field) <= MAX_KEPT:
                 self._kept += len(field)
                 kept.append((name, field_value(field)))
         part.header.clear()
@@ -318,15 +320,20 @@ class StructureScanner:
 
     def _level_of(self, line: bytes) -> tuple[int, bool] | None:
         """Return which open multipart a line delimits, and whether it ends it."""
-        text = line[2:].rstrip()
-        for level in range(len(self._stack) - 1, -1, -1):
-            boundary = self._stack[level].boundary
-            if boundary is not None:
-                if text == boundary:
-                    return level, False
-                if text == boundary + b"--":
-                    return level, True
-        return None
+        return self._delimiters().get(line[2:].rstrip())
+
+    def _delimiters(self) -> dict[bytes, tuple[int, bool]]:
+        """Return what may stand behind two hyphens: (level, whether it ends the multipart).
+
+        Kept between lines: a body of nothing but hyphens must not cost a look at every level each.
+        """
+        if self._known is None:
+            self._known = {}
+            for level, part in enumerate(self._stack):  # the innermost of equal ones wins
+                if part.boundary is not None:
+                    self._known[part.boundary + b"--"] = (level, True)
+                    self._known[part.boundary] = (level, False)
+        return self._known
 
     def _delimiter_line(self, data: bytes, at: int, end: int) -> None:
         found = self._level_of(data[at:end])
@@ -336,6 +343,7 @@ class StructureScanner:
         if self._parts >= MAX_PARTS:
             for part in self._stack:  # what follows belongs to the part that is open now
                 part.boundary = None
+            self._known = None
             return
         self._count(at)
         before = data[max(0, at - 2) : at] if at >= 2 else (self._before + data[:at])[-2:]
@@ -345,6 +353,7 @@ class StructureScanner:
         holder = self._stack[level]
         if is_last:
             holder.boundary = None
+            self._known = None
             return
         is_digest = holder.media[1] == b"digest"
         default = (b"message", b"rfc822") if is_digest else (b"text", b"plain")
@@ -352,6 +361,7 @@ class StructureScanner:
 
     def _close_top(self, end: int, newlines: int) -> None:
         part = self._stack.pop()
+        self._known = None
         self._stack[-1].children.append(self._build(part, end, newlines))
 
     def _build(self, part: _Open, end: int, newlines: int) -> Part:

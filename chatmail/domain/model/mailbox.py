@@ -12,6 +12,10 @@ Uid = NewType("Uid", int)
 UidValidity = NewType("UidValidity", int)
 Modseq = NewType("Modseq", int)
 
+INBOX: Final = "INBOX"
+DELIMITER: Final = "/"
+"""Between the levels of a mailbox name."""
+
 Flags = frozenset[str]
 """System flags with their backslash, in RFC spelling (`\\Seen`), and keywords as first spelt."""
 

@@ -65,7 +65,7 @@ def show(rule: SettingRule, value: SettingValue) -> str:
         case Kind.DURATION if isinstance(value, int | float):
             return show_duration(value)
         case Kind.NUMBER if isinstance(value, int | float):
-            return f"{value:g}"
+            return f"{value:.6f}".rstrip("0").rstrip(".")
     return "\n".join(value) if isinstance(value, tuple) else str(value)
 
 

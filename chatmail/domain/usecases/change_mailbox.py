@@ -13,13 +13,19 @@ from typing import Final
 import attrs
 
 from chatmail.domain.model.account import AccountId
-from chatmail.domain.model.mailbox import CopyReceipt, Flags, MailboxId, Modseq, Uid
+from chatmail.domain.model.mailbox import (
+    DELIMITER,
+    INBOX,
+    CopyReceipt,
+    Flags,
+    MailboxId,
+    Modseq,
+    Uid,
+)
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem, MailStore
 from chatmail.domain.ports.system import Clock
 
-INBOX: Final = "INBOX"
-DELIMITER: Final = "/"
 MAX_MAILBOXES: Final = 100
 MAX_NAME_OCTETS: Final = 200
 MAX_LEVELS: Final = 8

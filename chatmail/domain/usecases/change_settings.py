@@ -140,10 +140,6 @@ class ChangeSettings:
             doomed[name if rule is None else rule.key] = None
         return await self._change(_with_mirror(doomed))
 
-    async def refresh(self) -> None:
-        """Follow what another process has stored. Raises:  TransientFailure."""
-        self.in_force.follow(await self.store.all())
-
     async def _change(self, changes: Mapping[str, str | None]) -> ChangeOutcome:
         for _ in range(ATTEMPTS):
             stored = await self.store.all()

@@ -47,8 +47,11 @@ class DeleteAccount:
         now_s = self.clock.now_s()
         settings = self.settings().retention
         is_operators = reason is DeletionReason.OPERATOR
-        # A password that was verified a moment ago opens nothing from here on.
+        # A password that was verified a moment ago opens nothing from here on. Whoever logs in
+        # while the messages go is met by the second round below.
         self.hasher.forget(account.id)
+        if is_operators:
+            self.sessions.close_all(account.id)
         is_gone = await self.accounts.delete(
             account.id,
             tombstone_until_s(reason, settings, now_s),

@@ -21,6 +21,21 @@ _RETRY_S: Final = 30.0
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
+class _ForwardTime:
+    """Wall time that never goes back: what was due before the clock was set back stays due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._now_s = clock.now_s()
+        self._seen_s = clock.monotonic_s()
+
+    def now_s(self) -> float:
+        seen_s = self._clock.monotonic_s()
+        self._now_s = max(self._clock.now_s(), self._now_s + seen_s - self._seen_s)
+        self._seen_s = seen_s
+        return self._now_s
+
+
 @attrs.frozen(kw_only=True)
 class DeliverReports:
     """Claims due reports and delivers them to their senders' INBOX."""
@@ -32,17 +47,20 @@ class DeliverReports:
     settings: Callable[[], SettingsSnapshot]
     diagnose: Callable[[FailedRecipient], str]
     """Gives the SMTP reply text of a failure; the face that owns reply texts supplies it."""
+    _time: _ForwardTime = attrs.field(
+        init=False, default=attrs.Factory(lambda self: _ForwardTime(self.clock), takes_self=True)
+    )
 
     async def __call__(self) -> float | None:
         """Deliver what is due.
 
         Returns:  seconds until the next entry is due (0: at once), None when there is none.
         """
-        now = self.clock.now_s()
+        now = self._time.now_s()
         for entry in await self.queue.claim(now, _BATCH, _LEASE_S):
             await self._deliver(entry)
         due = await self.queue.next_due_s()
-        return None if due is None else max(0.0, due - self.clock.now_s())
+        return None if due is None else max(0.0, due - self._time.now_s())
 
     async def _deliver(self, entry: QueueEntry) -> None:
         report = entry.report
@@ -53,7 +71,7 @@ class DeliverReports:
                 await self.queue.settle(entry.id)
         except TransientFailure:
             delay = _RETRY_S * 2 ** min(entry.attempts, 7)
-            await self.queue.postpone(entry.id, self.clock.now_s() + delay)
+            await self.queue.postpone(entry.id, self._time.now_s() + delay)
 
     def _render(self, entry: QueueEntry) -> bytes:
         identity = self.settings().identity

@@ -15,11 +15,11 @@ from typing import Final, TypeAlias
 import attrs
 
 from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.mailbox import INBOX
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.ports.mailstore import DeviceTokens
 from chatmail.domain.ports.system import Clock
 
-INBOX: Final = "INBOX"
 SERVER: Final = ""
 DEVICE_TOKEN: Final = "/private/devicetoken"  # noqa: S105  the name of an entry
 MAX_TOKEN_OCTETS: Final = 8192

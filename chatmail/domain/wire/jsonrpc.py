@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -103,7 +104,7 @@ def _part(document: object) -> Call | Fault:
     if not isinstance(document, dict):
         return Fault(id=None, error=RpcError(ErrorCode.INVALID_REQUEST, "not a request"))
     call_id = document.get("id")
-    if isinstance(call_id, bool) or not isinstance(call_id, str | int | float | None):
+    if not _is_id(call_id):
         return Fault(id=None, error=RpcError(ErrorCode.INVALID_REQUEST, "the id is none"))
     method = document.get("method")
     if (
@@ -117,6 +118,12 @@ def _part(document: object) -> Call | Fault:
         error = RpcError(ErrorCode.INVALID_PARAMS, "parameters go by name")
         return Fault(id=call_id, error=error)
     return Call(method=method, params=params, id=call_id, is_notification="id" not in document)
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)  # 1e999 would come back as a word that is no JSON
+    return not isinstance(value, bool) and isinstance(value, str | int | None)
 
 
 def answer(call_id: CallId, result: object) -> dict[str, object]:

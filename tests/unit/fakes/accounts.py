@@ -27,6 +27,11 @@ class MemoryAccountStore:
         self._tombstones: dict[EmailAddress, Tombstone] = {}
         self._barred: dict[EmailAddress, str] = {}
         self._ids = itertools.count(1)
+        self.created_s: dict[AccountId, int] = {}
+
+    def all(self) -> list[Account]:
+        """Return every account."""
+        return list(self._accounts.values())
 
     async def get(self, address: EmailAddress) -> Account | None:
         return (await self.resolve((address,)))[0]
@@ -59,6 +64,7 @@ class MemoryAccountStore:
             last_login_day=new.first_login_day,
         )
         self._accounts[new.address] = account
+        self.created_s[id] = new.created_s
         self._tombstones.pop(new.address, None)
         return account, True
 

@@ -152,6 +152,7 @@ class MemoryState:
         self.reports: list[NewReport] = []
         self.entries: dict[QueueId, NewReport] = {}  # of the queue over this state
         self.fail = 0
+        self.shown: dict[MailboxId, int] = {}
         self._ids = itertools.count(1)
         self._validities: dict[AccountId, int] = {}
 
@@ -261,8 +262,9 @@ class MemoryState:
 class MemoryOpenMailbox:
     """`OpenMailbox` over a `MemoryMailbox`."""
 
-    def __init__(self, mailbox: MemoryMailbox) -> None:
+    def __init__(self, mailbox: MemoryMailbox, state: MemoryState) -> None:
         self._mailbox = mailbox
+        self._state = state
         self.is_closed = False
 
     @property
@@ -282,6 +284,7 @@ class MemoryOpenMailbox:
 
     def uids(self) -> tuple[Sequence[Uid], int]:
         uids = self._live().uids
+        self._state.shown[self._mailbox.id] = self._mailbox.uid_next
         return uids, len(uids)
 
     def entry(self, uid: Uid) -> MailboxEntry | None:
@@ -296,6 +299,7 @@ class MemoryOpenMailbox:
 
     async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
         mailbox = self._live()
+        self._state.shown[mailbox.id] = mailbox.uid_next
         start = bisect.bisect_left(mailbox.uids, uid_next)
         return MailboxChanges(
             highest_modseq=Modseq(mailbox.modseq),
@@ -337,7 +341,7 @@ class MemoryMailStore:
         await trio.lowlevel.checkpoint()
         self.state.check()
         mailbox = self.state.named(account, name)
-        return None if mailbox is None else MemoryOpenMailbox(mailbox)
+        return None if mailbox is None else MemoryOpenMailbox(mailbox, self.state)
 
     async def read(self, entry: MailboxEntry, offset: int, length: int) -> bytes:
         return (await self.read_many([(entry, offset, length)]))[0]

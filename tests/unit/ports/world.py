@@ -26,6 +26,7 @@ from chatmail.domain.ports.accounts import AccountStore
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
 from chatmail.domain.ports.queue import OutboundQueue
+from chatmail.domain.ports.retention import Retention
 from tests import postgres
 from tests.unit.fakes.accounts import MemoryAccountStore, MemoryOutboundQueue
 from tests.unit.fakes.mailstore import (
@@ -36,6 +37,7 @@ from tests.unit.fakes.mailstore import (
     MemoryMailStore,
     MemoryState,
 )
+from tests.unit.fakes.retention import MemoryRetention
 
 NOW_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 DAY_S = 86_400
@@ -78,6 +80,7 @@ class Stores:
     mail: MailStore
     queue: OutboundQueue
     tokens: DeviceTokens
+    retention: Retention
     hints: MemoryHints
     clock: StillClock
     log: ListLog
@@ -131,13 +134,15 @@ async def memory_stores(_: Path) -> AsyncIterator[Stores]:
     hints = MemoryHints()
     state = MemoryState(hints)
     tokens = MemoryDeviceTokens()
+    accounts = MemoryAccountStore(state, tokens)
     yield Stores(
-        accounts=MemoryAccountStore(state, tokens),
+        accounts=accounts,
         intake=MemoryIntake(state),
         blobs=MemoryBlobStore(state),
         mail=MemoryMailStore(state),
         queue=MemoryOutboundQueue(state),
         tokens=tokens,
+        retention=MemoryRetention(state, accounts, tokens),
         hints=hints,
         clock=StillClock(),
         log=ListLog(),
@@ -166,6 +171,7 @@ def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog)
         mail=store.mail,
         queue=store.queue,
         tokens=store.tokens,
+        retention=store.retention,
         hints=hints,
         clock=clock,
         log=log,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
+from chatmail.adapters.storage.departure import drain_all
 from chatmail.adapters.storage.flags import DELETED_BIT, SEEN_BIT
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.postgresql.transaction import SharedTransaction
@@ -98,12 +99,21 @@ class SharedUpkeep:
         self._log = log
         self._seen_dead: set[int] = set()
 
+    async def vacuum(self) -> int:
+        """Sweep; the space itself is given back by the database's own vacuum.
+
+        Returns:  how many contents were deleted.
+        Raises:  TransientFailure: the database is away; the next one goes on.
+        """
+        return await self.sweep()
+
     async def sweep(self) -> int:
-        """Delete dead content; forget expunges and tombstones whose time is over.
+        """Finish begun deletions, delete dead content, forget what is over.
 
         Returns:  how many contents were deleted.
         Raises:  TransientFailure: the database is away; the next sweep goes on.
         """
+        await drain_all(self._writer, self._reader)
         erased, after = 0, 0
         seen: set[int] = set()
         while blobs := await self._reader.query(partial(_dead_after, after)):

@@ -211,6 +211,29 @@ class Idle:
 
 
 @attrs.frozen
+class NotifyGroup:
+    """Events wanted of some mailboxes (RFC 5465 §6). Specifier and events in capitals.
+
+    `names` of SUBTREE and MAILBOXES; `attributes` and `sections` are what is fetched of new
+    messages in the selected mailbox.
+    """
+
+    mailboxes: str
+    names: tuple[str, ...] = ()
+    events: frozenset[str] = frozenset()
+    attributes: tuple[str, ...] = ()
+    sections: tuple[BodySection, ...] = ()
+
+
+@attrs.frozen
+class Notify:
+    """NOTIFY SET, or NONE without groups (RFC 5465 §3.1)."""
+
+    groups: tuple[NotifyGroup, ...]
+    has_status: bool = False
+
+
+@attrs.frozen
 class AppendBegin:
     """APPEND up to the size of its literal (RFC 3501 §6.3.11): the face says whether to go on."""
 
@@ -255,6 +278,7 @@ class BodySection:
 
     `fields` are the names as sent (echoed so). `label` is what the reply calls the item, without
     the partial: `BODY[HEADER.FIELDS (FROM TO)]`, `BODY[1.2.MIME]`, `RFC822.TEXT`.
+    `is_binary`: BINARY, whose transfer encoding is undone; `is_size`: of that only the size.
     """
 
     label: bytes
@@ -263,6 +287,8 @@ class BodySection:
     fields: tuple[bytes, ...] = ()
     peek: bool = False
     partial: tuple[int, int] | None = None
+    is_binary: bool = False
+    is_size: bool = False
 
 
 @attrs.frozen
@@ -468,6 +494,7 @@ Command: TypeAlias = (
     | SetMetadata
     | Compress
     | Idle
+    | Notify
     | AppendBegin
     | Close
     | Expunge

@@ -65,7 +65,7 @@ def plan_fetch(command: Fetch, *, with_modseq: bool) -> FetchPlan:
         sections=command.sections,
         needs_envelope="ENVELOPE" in attributes,
         needs_tree=not STRUCTURES.isdisjoint(attributes)
-        or any(section.part for section in command.sections),
+        or any(section.part or section.is_binary for section in command.sections),
         sets_seen=any(not section.peek for section in command.sections),
     )
 
@@ -108,6 +108,17 @@ def section_head(section: BodySection, size: int | None, *, is_first: bool) -> b
     if size is None:
         return b"%b%b%b %b" % (gap, section.label, origin, NIL)
     return b"%b%b%b {%d}\r\n" % (gap, section.label, origin, size)
+
+
+def binary_head(section: BodySection, size: int | None, *, has_nul: bool = False) -> bytes:
+    """Render the name of a BINARY item and the announcement of its octets.
+
+    Octets with NUL go as literal8 (RFC 9051 §7.5.2). `size` None: there is no such part.
+    """
+    origin = b"<%d>" % section.partial[0] if section.partial is not None else b""
+    if size is None:
+        return b"%b%b %b" % (section.label, origin, NIL)
+    return b"%b%b %b{%d}\r\n" % (section.label, origin, b"~" if has_nul else b"", size)
 
 
 def section_range(

@@ -43,6 +43,7 @@ from chatmail.domain.wire.imap.grammar_mailbox import (
     parse_set_quota,
     parse_status,
 )
+from chatmail.domain.wire.imap.grammar_notify import parse_notify
 from chatmail.domain.wire.imap.grammar_search import parse_search
 from chatmail.domain.wire.imap.grammar_store import parse_store
 from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem
@@ -223,6 +224,7 @@ PARSERS: Final[Mapping[bytes, Parser]] = {
     b"SETMETADATA": parse_set_metadata,
     b"COMPRESS": _parse_compress,
     b"IDLE": _constant(Idle()),
+    b"NOTIFY": parse_notify,
     b"CHECK": _constant(Noop("Check")),
     b"CLOSE": _constant(Close(expunge=True)),
     b"UNSELECT": _constant(Close(expunge=False)),

@@ -52,6 +52,8 @@ _SECTION: Final = re.compile(
     + rb"))?",
     re.IGNORECASE,
 )
+_BINARIES: Final = frozenset((b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE"))
+_BINARY_SECTION: Final = re.compile(rb"\[([1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*)?\]")
 _PARTIAL: Final = re.compile(rb"<([0-9]{1,10})\.([1-9][0-9]{0,9})>")
 _FIELD_NAME: Final = re.compile(rb"[\x21-\x7e]{1,256}\Z")
 _PLAIN_NAME: Final = re.compile(rb"[!#$&'+,\-./0-9;<=>?@A-Z^_`a-z|}~]+\Z")
@@ -65,13 +67,13 @@ def parse_fetch(lexer: Lexer, by_uid: bool) -> Fetch:
     messages = lexer.sequence_set()
     lexer.space()
     if lexer.has_literals:
-        attributes, sections = _parse_items(lexer)
+        attributes, sections = parse_items(lexer)
         lexer.accept_space()
         modifiers = lexer.rest()
     else:
         items, modifiers = _split_modifiers(lexer.rest())
         parse = _items_of if len(items) <= _CACHED_BYTES else _items_of.__wrapped__
-        attributes, sections = parse(items)
+        attributes, sections = parse(items, lexer.enabled)
     fetch = Fetch(messages, by_uid, attributes, sections)
     return _modified(fetch, modifiers) if modifiers else fetch
 
@@ -85,14 +87,15 @@ def _split_modifiers(text: bytes) -> tuple[bytes, bytes]:
 
 
 @functools.lru_cache(maxsize=128)
-def _items_of(text: bytes) -> Items:
-    lexer = Lexer(text)
-    items = _parse_items(lexer)
+def _items_of(text: bytes, enabled: frozenset[str]) -> Items:
+    lexer = Lexer(text, enabled=enabled)
+    items = parse_items(lexer)
     lexer.end()
     return items
 
 
-def _parse_items(lexer: Lexer) -> Items:
+def parse_items(lexer: Lexer) -> Items:
+    """Consume what is to be fetched: one item, a macro, or a parenthesised list."""
     found: dict[str | BodySection, None] = {}
     if lexer.accept(b"("):
         found[_parse_item(lexer)] = None
@@ -115,6 +118,8 @@ def _parse_items(lexer: Lexer) -> Items:
 def _parse_item(lexer: Lexer) -> str | BodySection:
     name = lexer.match(_ITEM, b"Expected a FETCH item").group().upper()
     if lexer.peek(b"["):
+        if name in _BINARIES and "IMAP4REV2" in lexer.enabled:
+            return _parse_binary(lexer, name)
         if name not in (b"BODY", b"BODY.PEEK"):
             raise SyntaxProblem(b"Unknown FETCH item")
         return _parse_section(lexer, peek=name == b"BODY.PEEK")
@@ -124,11 +129,31 @@ def _parse_item(lexer: Lexer) -> str | BodySection:
     return item
 
 
-def _parse_section(lexer: Lexer, *, peek: bool) -> BodySection:
-    found = lexer.match(_SECTION, b"Invalid body section")
-    part = tuple(map(int, found[1].split(b"."))) if found[1] else ()
+def _parse_binary(lexer: Lexer, name: bytes) -> BodySection:
+    """Parse BINARY[…], BINARY.PEEK[…]<…>, BINARY.SIZE[…] (RFC 9051 §6.4.5)."""
+    numbers = lexer.match(_BINARY_SECTION, b"Invalid binary section")[1] or b""
+    is_size = name == b"BINARY.SIZE"
+    return BodySection(
+        b"%b[%b]" % (name if is_size else b"BINARY", numbers),
+        Section.ALL,
+        _part_numbers(numbers),
+        peek=name != b"BINARY",
+        partial=None if is_size else _parse_partial(lexer),
+        is_binary=True,
+        is_size=is_size,
+    )
+
+
+def _part_numbers(text: bytes) -> tuple[int, ...]:
+    part = tuple(map(int, text.split(b"."))) if text else ()
     if len(part) > MAX_PART_DEPTH or any(number > MAX_NUMBER for number in part):
         raise SyntaxProblem(b"Invalid body section")
+    return part
+
+
+def _parse_section(lexer: Lexer, *, peek: bool) -> BodySection:
+    found = lexer.match(_SECTION, b"Invalid body section")
+    part = _part_numbers(found[1] or b"")
     section = Section((found[2] or found[3] or b"").upper().decode("ascii"))
     fields: tuple[bytes, ...] = ()
     label = b".".join(filter(None, (found[1], section.value.encode("ascii"))))

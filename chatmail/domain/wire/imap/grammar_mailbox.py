@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from chatmail.domain.model.mailbox import DELIMITER
 from chatmail.domain.wire.imap.commands import (
     Create,
     GetMetadata,
@@ -24,7 +25,6 @@ from chatmail.domain.wire.imap.commands import (
     Status,
 )
 from chatmail.domain.wire.imap.lexer import CommandRefused, Lexer, SyntaxProblem
-from chatmail.domain.wire.imap.mailbox_name import DELIMITER
 
 STATUS_ITEMS: Final = frozenset(
     {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"}

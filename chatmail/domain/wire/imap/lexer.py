@@ -59,7 +59,7 @@ class CommandRefused(ChatmailError):
 class Lexer:
     """A cursor over one command. Every method consumes what it returns or raises SyntaxProblem."""
 
-    __slots__ = ("_literals", "_used", "at", "enabled", "is_utf8", "text")
+    __slots__ = ("_literals", "_used", "at", "enabled", "text")
 
     def __init__(
         self,
@@ -72,9 +72,13 @@ class Lexer:
         self.text = text
         self.at = at
         self.enabled = enabled
-        self.is_utf8 = not UTF8_MODES.isdisjoint(enabled)
         self._literals = literals
         self._used = 0
+
+    @property
+    def is_utf8(self) -> bool:
+        """Say whether names and quoted strings are UTF-8 (RFC 6855 §3, RFC 9051 §5.1)."""
+        return not UTF8_MODES.isdisjoint(self.enabled)
 
     @property
     def has_literals(self) -> bool:

@@ -13,8 +13,7 @@ import binascii
 import re
 from typing import Final
 
-DELIMITER: Final = "/"
-INBOX: Final = "INBOX"
+from chatmail.domain.model.mailbox import DELIMITER, INBOX
 
 _SHIFTED: Final = re.compile(r"&([A-Za-z0-9+,]*)-")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")

@@ -281,6 +281,14 @@ def metadata(
     return b"* METADATA %b (%b)\r\n" % (mailbox_name(mailbox, is_utf8), told)
 
 
+def metadata_changed(mailbox: str, names: Sequence[str]) -> bytes:
+    """Encode an unsolicited `* METADATA`, which names entries alone (RFC 5464 §4.4.2)."""
+    if not names:
+        return b""
+    told = " ".join(names).encode("ascii", "replace")
+    return b"* METADATA %b %b\r\n" % (mailbox_name(mailbox), told)
+
+
 def server_id(name: str) -> bytes:
     """Encode `* ID` with one pair (RFC 2971 §3.2)."""
     return b'* ID ("name" "%b")\r\n' % name.encode("ascii")

@@ -1,20 +1,22 @@
 """What the content of one message says to the keys of a SEARCH that look into it.
 
-The body comes in chunks and is forgotten; only an overlap as long as the longest text stays.
-Source:  RFC 3501 §6.4.4 (BODY, HEADER, TEXT, SENT…); RFC 2047 for header text.
+Fields and bodies are compared as a person reads them: encoded words, transfer encodings, charsets
+undone. The body comes in chunks and is forgotten; an overlap as long as the longest text stays.
+Source:  RFC 3501 §6.4.4 (BODY, HEADER, TEXT, SENT…).
 """
 
 from __future__ import annotations
 
 import datetime
-import email.errors
-import email.header
 import email.utils
 import enum
 import re
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
+from chatmail.domain.formats.encoded_words import header_text
+from chatmail.domain.formats.mime_structure import MAX_PART_HEADER
+from chatmail.domain.formats.text_decoding import TextDecoder
 from chatmail.domain.wire.imap.commands import (
     SearchAnd,
     SearchDate,
@@ -25,14 +27,13 @@ from chatmail.domain.wire.imap.commands import (
     SearchText,
 )
 from chatmail.domain.wire.imap.lexer import EPOCH_ORDINAL
+from chatmail.domain.wire.imap.search_sections import Section
 
 ContentKey: TypeAlias = SearchHeader | SearchText | SearchDate
 
-# Longer fields are compared as they are: decoding is for what a person reads.
-_DECODED_CHARS: Final = 8 * 1024
+TEXTS_PER_TURN: Final = 4
 _DATE_CHARS: Final = 128
 _FIELD_END: Final = re.compile(rb"\r?\n(?![ \t])")
-_FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 
 
 class Content(enum.IntEnum):
@@ -69,22 +70,26 @@ def needs_content(key: SearchKey) -> Content:
     return max(needs, default=Content.NONE)
 
 
+def count_texts(key: SearchKey) -> int:
+    """Return how many texts have to be looked for in bodies."""
+    return sum(isinstance(inner, SearchText) for inner in content_keys(key))
+
+
 class ContentProbe:
     """Looks for the content keys of one search in one message.
 
-    Feed the header block once, then the body in any chunks until `is_settled` or its end.
-    Case is ignored: of all letters in header fields, of ASCII letters in bodies.
+    Feed the header block once, then the body section by section until `is_settled` or its end.
+    Case is ignored, of all letters.
     """
 
     def __init__(self, key: SearchKey) -> None:
         self._found = dict.fromkeys(content_keys(key), False)
         self._open = [
-            (leaf, leaf.value.encode("utf-8").lower())
-            for leaf in self._found
-            if isinstance(leaf, SearchText)
+            (leaf, leaf.value.casefold()) for leaf in self._found if isinstance(leaf, SearchText)
         ]
         self._overlap = max((len(needle) for _, needle in self._open), default=1) - 1
-        self._tail = b""
+        self._tail = ""
+        self._decoder: TextDecoder | _HeaderDecoder = TextDecoder(b"", b"")
 
     def holds(self, key: ContentKey) -> bool:
         """Say whether a key was found in what was fed so far."""
@@ -97,62 +102,93 @@ class ContentProbe:
 
     def header(self, block: bytes) -> None:
         """Look into a header block: raw octets with the empty line that ends it."""
-        fields = list(_fields(block))
-        text: str | None = None
+        names = {key.name.lower() for key in self._found if isinstance(key, SearchHeader)}
+        texts = [key for key in self._found if isinstance(key, SearchText) and key.headers_too]
+        fields = _Fields(block, None if texts else names | {"date"})
         for key in self._found:
             if isinstance(key, SearchHeader):
-                self._found[key] = _field_holds(fields, key)
+                self._found[key] = fields.holds(key)
             elif isinstance(key, SearchDate):
                 self._found[key] = _date_holds(fields, key)
             elif key.headers_too:
-                if text is None:
-                    text = "\n".join(f"{name}: {value}" for name, value in fields)
-                self._found[key] = key.value.casefold() in text
+                self._found[key] = key.value.casefold() in fields.text
         self._settle()
 
-    def body(self, chunk: bytes) -> None:
-        """Look into the next octets of the body."""
-        window = self._tail + chunk.lower()
-        for key, needle in self._open:
+    def begin(self, section: Section) -> None:
+        """Go on with the next section of the body: no text goes on from one to the next."""
+        self._tail = ""
+        if section.is_header:
+            self._decoder = _HeaderDecoder()
+        else:
+            self._decoder = TextDecoder(section.encoding, section.charset)
+
+    def body(self, chunk: bytes, *, is_last: bool = False) -> None:
+        """Look into the next octets of the section, `is_last` up to its end."""
+        for _ in self.body_in_turns(chunk, is_last=is_last):
+            pass
+
+    def body_in_turns(self, chunk: bytes, *, is_last: bool) -> Iterator[None]:
+        """Do what `body` does and yield now and then: a search may hold hundreds of texts."""
+        text = self._decoder.feed(chunk)
+        if is_last:
+            text += self._decoder.finish()
+        window = self._tail + text.casefold()
+        for looked, (key, needle) in enumerate(self._open, 1):
             self._found[key] = needle in window
+            if looked % TEXTS_PER_TURN == 0:
+                yield
         self._settle()
-        self._tail = window[-self._overlap :] if self._overlap > 0 else b""
+        self._tail = window[-self._overlap :] if self._overlap > 0 else ""
 
     def _settle(self) -> None:
         self._open = [(key, needle) for key, needle in self._open if not self._found[key]]
 
 
-def _fields(block: bytes) -> Iterator[tuple[str, str]]:
-    """Yield names in lower case and decoded, case-folded values, unfolded."""
-    for line in _FIELD_END.split(block):
-        name, colon, value = line.partition(b":")
-        if colon:
-            yield name.decode("latin-1").strip().lower(), _decoded(value).casefold()
+class _HeaderDecoder:
+    """The header block of a part as text, once it is there as a whole."""
+
+    def __init__(self) -> None:
+        self._block = b""
+
+    def feed(self, octets: bytes) -> str:
+        self._block += octets[: MAX_PART_HEADER - len(self._block)]
+        return ""
+
+    def finish(self) -> str:
+        return _Fields(self._block, None).text
 
 
-def _decoded(value: bytes) -> str:
+class _Fields:
+    """The decoded, case-folded fields of a header block; of `names` alone unless that is None."""
+
+    def __init__(self, block: bytes, names: set[str] | None) -> None:
+        self._values: dict[str, list[str]] = {}
+        for line in _FIELD_END.split(block):
+            raw_name, colon, value = line.partition(b":")
+            name = raw_name.decode("latin-1").strip().lower()
+            if colon and (names is None or name in names):
+                self._values.setdefault(name, []).append(header_text(value).casefold())
+
+    def holds(self, key: SearchHeader) -> bool:
+        """Say whether a field of the name holds the text; no text asks for the name alone."""
+        wanted = key.value.casefold()
+        return any(wanted in value for value in self._values.get(key.name.lower(), ()))
+
+    def first(self, name: str) -> str:
+        """Return the first value of a field, empty when there is none."""
+        return next(iter(self._values.get(name, ())), "")
+
+    @property
+    def text(self) -> str:
+        """Return all fields, each in a line of its own."""
+        return "\n".join(
+            f"{name}: {value}" for name, values in self._values.items() for value in values
+        )
+
+
+def _date_holds(fields: _Fields, key: SearchDate) -> bool:
     try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    text = _FOLD.sub("", text).strip()
-    if "=?" not in text or len(text) > _DECODED_CHARS:
-        return text
-    try:
-        return str(email.header.make_header(email.header.decode_header(text)))
-    except (email.errors.MessageError, LookupError, ValueError):
-        return text  # an unknown charset or broken encoded word: compared as it stands
-
-
-def _field_holds(fields: list[tuple[str, str]], key: SearchHeader) -> bool:
-    wanted_name, wanted = key.name.lower(), key.value.casefold()
-    return any(name == wanted_name and wanted in value for name, value in fields)
-
-
-def _date_holds(fields: list[tuple[str, str]], key: SearchDate) -> bool:
-    value = next((value for name, value in fields if name == "date"), "")
-    try:
-        parsed = email.utils.parsedate_tz(value[:_DATE_CHARS])
+        parsed = email.utils.parsedate_tz(fields.first("date")[:_DATE_CHARS])
         if parsed is None:
             return False
         day = datetime.date(*parsed[:3]).toordinal() - EPOCH_ORDINAL

@@ -77,6 +77,7 @@ from chatmail.domain.wire.imap.states import State as State  # the shell needs m
 SWALLOW_MARGIN_BYTES: Final = 64 * 1024
 CONTINUE: Final = b"+ OK\r\n"
 
+_OPEN_UTF8: Final = b" UTF8 (~"
 _NO_HEAD: Final = Head(NO_TAG, b"", 0)
 _BYE_ERRORS: Final = b"* BYE Too many errors\r\n"
 _BYE_TOO_BIG: Final = b"* BYE [TOOBIG] Literal is too large\r\n"
@@ -95,10 +96,11 @@ class ServerMachine:
 
     Total: whatever the peer sends, cut anywhere, comes out as events; the cuts change nothing but
     where a streamed literal is split. Memory: what was handed to `receive_data`, one command.
+    `max_append_bytes` may change at any time; an APPEND that has begun keeps what it was told.
     """
 
     tls_active: bool
-    _max_append_bytes: int
+    max_append_bytes: int
     state: State = attrs.field(default=State.NOT_AUTHENTICATED, init=False)
     is_compressed: bool = attrs.field(default=False, init=False)
     enabled: frozenset[str] = attrs.field(default=frozenset(), init=False)
@@ -107,6 +109,7 @@ class ServerMachine:
     _limits: Limits = attrs.field(default=BEFORE_LOGIN, init=False)
     _is_dry: bool = attrs.field(default=True, init=False)
     _bad_count: int = attrs.field(default=0, init=False)
+    _bads_before: int = attrs.field(default=0, init=False)  # the command being executed
     _long_lines: int = attrs.field(default=0, init=False)
     _tag: bytes = attrs.field(default=NO_TAG, init=False)
     _head: Head = attrs.field(default=_NO_HEAD, init=False)
@@ -115,6 +118,7 @@ class ServerMachine:
     _literals: tuple[bytes, ...] = attrs.field(default=(), init=False)
     _literal: LiteralHeader = attrs.field(default=LiteralHeader(0, False, 0), init=False)
     _remaining: int = attrs.field(default=0, init=False)
+    _closes_utf8: bool = attrs.field(default=False, init=False)
 
     # --- input and events --------------------------------------------------------------------
 
@@ -173,6 +177,11 @@ class ServerMachine:
         self.enabled |= {name}
 
     @property
+    def is_between_commands(self) -> bool:
+        """Say whether nothing of a next command was read yet."""
+        return self._mode is _Mode.COMMAND and not self._text
+
+    @property
     def is_rev2(self) -> bool:
         """Say whether the client speaks IMAP4rev2 (RFC 9051)."""
         return "IMAP4REV2" in self.enabled
@@ -195,6 +204,17 @@ class ServerMachine:
     def compressed(self) -> None:
         """COMPRESS is active. Tags may start again: they are never compared (trap T13)."""
         self.is_compressed = True
+
+    def answered_bad(self) -> bytes:
+        """Count a BAD that the shell said to the last command as one of ours (spec mail 4.1).
+
+        Returns:  b"", or the last words: there were too many and the connection ends.
+        """
+        self._bad_count = self._bads_before + 1
+        if self._bad_count < self._limits.bad_commands:
+            return b""
+        self._close()
+        return _BYE_ERRORS
 
     def begin_idle(self, tag: bytes) -> None:
         """Expect DONE: the next event is IdleDone, or Rejected and IDLE is over as well."""
@@ -287,6 +307,7 @@ class ServerMachine:
             return self._reject(b"BAD " + problem.text)
         except CommandRefused as refused:
             return self._reject(refused.response)
+        self._bads_before = self._bad_count
         self._forget_command()
         if type(command) is Logout:
             self._close()
@@ -301,6 +322,7 @@ class ServerMachine:
     # --- APPEND ------------------------------------------------------------------------------
 
     def _begin_append(self, text: bytes, literal: LiteralHeader) -> Event:
+        text = self._open_utf8(text)
         lexer = Lexer(text, self._head.args_at, self._literals, self.enabled)
         try:
             command = parse_append(lexer, literal.size, literal.is_synchronising)
@@ -310,7 +332,7 @@ class ServerMachine:
 
     def _offer(self, literal: LiteralHeader, event: Event) -> Event:
         """Let the shell decide about the literal of a message, unless its size decides."""
-        if literal.size > self._max_append_bytes:
+        if literal.size > self.max_append_bytes:
             return self._reject(b"NO [TOOBIG] message file too big", literal)
         self._forget_command()
         self._literal = literal
@@ -328,8 +350,18 @@ class ServerMachine:
         self._remaining -= len(octets)
         return AppendChunk(octets) if octets else NEED_DATA
 
+    def _open_utf8(self, text: bytes) -> bytes:
+        """Cut off what announces a literal8 with UTF-8 headers (RFC 6855 §4), if it is there."""
+        self._closes_utf8 = "UTF8=ACCEPT" in self.enabled and text.upper().endswith(_OPEN_UTF8)
+        return text[: 1 - len(_OPEN_UTF8)] if self._closes_utf8 else text
+
     def _append_tail_line(self, line: bytes) -> Event:
+        if self._closes_utf8 and line.startswith(b")"):
+            self._closes_utf8 = False
+            line = line[1:]
         literal = literal_header(line)
+        if self._closes_utf8:
+            return self._reject(b"BAD Expected )", literal)
         if literal is not None and b"\r" not in line and b"\0" not in line:
             return self._next_message(line[: literal.prefix_size], literal)
         if line.strip(b" "):
@@ -338,6 +370,7 @@ class ServerMachine:
         return AppendEnd(self._tag)
 
     def _next_message(self, text: bytes, literal: LiteralHeader) -> Event:
+        text = self._open_utf8(text)
         try:
             flags, internal_date_s = parse_append_message(Lexer(text), literal.size)
         except SyntaxProblem as problem:
@@ -377,7 +410,7 @@ class ServerMachine:
         # The client does not send a synchronising literal once it reads a tagged reply.
         if literal is None or literal.is_synchronising:
             return True
-        if literal.size > self._max_append_bytes + SWALLOW_MARGIN_BYTES:
+        if literal.size > self.max_append_bytes + SWALLOW_MARGIN_BYTES:
             self._close()
             return False
         self._reader.begin_skip(literal.size)
@@ -399,7 +432,7 @@ class ServerMachine:
         return Rejected(octets + b"* BYE Command line too long\r\n", close=True)
 
     def _skip_step(self) -> Event | None:
-        skipped = self._reader.skip(self._max_append_bytes + SWALLOW_MARGIN_BYTES)
+        skipped = self._reader.skip(self.max_append_bytes + SWALLOW_MARGIN_BYTES)
         if skipped is Skip.NEED_DATA:
             return NEED_DATA
         if skipped is Skip.HOPELESS:

@@ -72,6 +72,7 @@ class SelectedView:
         with_uid: bool = False,
         with_modseq: bool = False,
         by_vanished: bool = False,
+        with_flags: bool = True,
     ) -> bytes | None:
         """Take over changes and return what tells the client of them, b"" for no news.
 
@@ -80,6 +81,7 @@ class SelectedView:
             uids, count: the shared sequence of the store, read after the changes.
             with_uid: put the UID into FETCH lines (never inside a UID command, spec mail 4.6).
             by_vanished: tell expunges by UID (RFC 7162 §3.2.10).
+            with_flags: False: changes of flags alone are no news to this client (RFC 5465).
         Returns:  None when `uids` is newer than `changes`: ask for the changes again. Otherwise
             whole response lines; nothing was taken over when they may not be told now.
         """
@@ -88,7 +90,7 @@ class SelectedView:
             return None
         if count and uids[count - 1] >= changes.uid_next:
             return None
-        changed = self._news(changes.changed)
+        changed = self._news(changes.changed) if with_flags else []
         if (gone and permit is not Permit.ALL) or (changed and permit is Permit.ARRIVALS):
             return b""
         lines = [self._expunges(gone, by_vanished)] if gone else []

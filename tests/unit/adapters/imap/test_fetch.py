@@ -305,3 +305,71 @@ async def test_a_slow_reader_is_not_cut_off_by_the_inactivity_limit(
         monkeypatch.setattr(client.server, "send_all", slow)
         (line,) = await client.ok(b"UID FETCH 1 BODY.PEEK[]")
         assert line.endswith(LARGE + b")")
+
+
+ODD_HEADER = (
+    b"From: a@b\r\nReceived: one\r\n two\r\nX-Empty:\r\nreceived : three\r\nTo: x\r\n\ty\r\n"
+)
+ODD = ODD_HEADER + b"\r\nbody"
+
+
+@pytest.mark.parametrize(
+    ("item", "label", "octets"),
+    [
+        (
+            b"BODY.PEEK[HEADER.FIELDS (RECEIVED)]",
+            b"BODY[HEADER.FIELDS (RECEIVED)]",
+            b"Received: one\r\n two\r\nreceived : three\r\n\r\n",
+        ),
+        (
+            b'BODY.PEEK[HEADER.FIELDS ("x-empty" to)]',
+            b"BODY[HEADER.FIELDS (x-empty to)]",
+            b"X-Empty:\r\nTo: x\r\n\ty\r\n\r\n",
+        ),
+        (
+            b"BODY.PEEK[HEADER.FIELDS.NOT (received X-EMPTY)]",
+            b"BODY[HEADER.FIELDS.NOT (received X-EMPTY)]",
+            b"From: a@b\r\nTo: x\r\n\ty\r\n\r\n",
+        ),
+        (
+            b"BODY.PEEK[HEADER.FIELDS (To)]<3.4>",
+            b"BODY[HEADER.FIELDS (To)]<3>",
+            b" x\r\n",
+        ),
+        (
+            b"BODY.PEEK[HEADER.FIELDS (X-Receive)]",
+            b"BODY[HEADER.FIELDS (X-Receive)]",
+            b"\r\n",
+        ),
+        (b"BODY.PEEK[1]<1.2>", b"BODY[1]<1>", b"od"),
+        (b"BODY.PEEK[1.MIME]", b"BODY[1.MIME]", ODD[:-4]),
+        (b"BODY.PEEK[TEXT]<4.1>", b"BODY[TEXT]<4>", b""),
+    ],
+)
+async def test_odd_headers_and_pieces(item: bytes, label: bytes, octets: bytes) -> None:
+    world = World()
+    world.deliver(ODD)
+    async with world.session() as client:
+        assert await client.ok(b"FETCH 1 " + item) == [
+            b"* 1 FETCH (%b {%d}\r\n%b)" % (label, len(octets), octets)
+        ]
+
+
+async def test_a_part_that_is_not_there_is_nil_and_sets_no_mark_under_peek() -> None:
+    world = World()
+    world.deliver(ODD)
+    async with world.session() as client:
+        assert await client.ok(b"FETCH 1 (BODY.PEEK[2] BODY.PEEK[1.HEADER] FLAGS)") == [
+            b"* 1 FETCH (FLAGS () BODY[2] NIL BODY[1.HEADER] NIL)"
+        ]
+
+
+async def test_only_the_structures_that_were_asked_for_are_made() -> None:
+    world = World()
+    world.deliver(NESTED)
+    async with world.session() as client:
+        (line,) = await client.ok(b"FETCH 1 BODY")
+        assert line.startswith(b"* 1 FETCH (BODY ((")
+        assert b"BODYSTRUCTURE" not in line
+        (line,) = await client.ok(b"FETCH 1 BODYSTRUCTURE")
+        assert line.startswith(b"* 1 FETCH (BODYSTRUCTURE ((")

@@ -94,9 +94,14 @@ async def test_bad_charset_and_bad_numbers(world: World) -> None:
 async def test_content_that_may_be_read_is_bounded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "MAX_READ_OCTETS", 1000)
+    monkeypatch.setattr(search, "MAX_WORK", 1000)
     async with world.session() as client:
-        assert await client.ok(b"SEARCH BODY o") == [b"* SEARCH 1 3"]
+        assert await client.ok(b"SEARCH BODY o SEEN") == [b"* SEARCH 1"]
+        # Half an answer would pass for a whole one.
+        assert (await client.cmd(b"SEARCH RETURN (SAVE) BODY o"))[-1].startswith(b"NO [LIMIT] ")
+        assert await client.ok(b"SEARCH $") == [b"* SEARCH"]
+        for _ in range(3):  # each search has its own measure
+            assert await client.ok(b"SEARCH FROM zoe") == [b"* SEARCH 3"]
 
 
 async def test_a_message_expunged_while_it_is_read_does_not_match(
@@ -192,3 +197,116 @@ async def test_what_becomes_of_the_saved_result_when_a_search_fails(world: World
         world.state.fail = 1
         assert (await client.cmd(b"SEARCH RETURN (SAVE) TEXT x"))[-1].startswith(b"NO ")
         assert await client.ok(b"SEARCH $") == [b"* SEARCH"]
+
+
+# --- text as a person reads it --------------------------------------------------------------------
+
+LETTER = b"""\
+From: =?utf-8?b?SsO8cmdlbg==?= <j@relay.test>\r
+Subject: =?iso-8859-1?Q?Gr=FC=DFe?= aus\r
+ =?utf-8?q?K=C3=B6ln?=\r
+Content-Type: multipart/mixed; boundary=b\r
+\r
+--b\r
+Content-Type: text/plain; charset=koi8-r\r
+Content-Transfer-Encoding: base64\r
+\r
+8NLJ18XU\r
+--b\r
+Content-Type: text/html; charset=utf-8\r
+Content-Transfer-Encoding: quoted-printable\r
+\r
+<p>caf=C3=A9 au =\r
+lait</p>\r
+--b\r
+Content-Type: image/png; name=x\r
+Content-Transfer-Encoding: base64\r
+\r
+cGljdHVyZQ==\r
+--b--\r
+"""
+
+
+def grown(letter: bytes) -> bytes:
+    """The same letter, too long to be read at once."""
+    return letter.replace(b"--b--", b"--b\r\n\r\n" + b"x " * 100_000 + b"\r\n--b--")
+
+
+@pytest.mark.parametrize("letter", [LETTER, grown(LETTER)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("query", "is_found"),
+    [
+        ("SUBJECT Grüße", True),
+        ("SUBJECT GRÜSSE", True),
+        ("SUBJECT köln", True),
+        ("FROM jürgen", True),
+        ("HEADER Subject aus", True),
+        ('HEADER Subject ""', True),
+        ('HEADER Nothing ""', False),
+        ("BODY привет", True),
+        ("BODY ПРИВЕТ", True),
+        ("TEXT привет", True),
+        ('BODY "café au lait"', True),
+        ('BODY "image/png"', True),
+        ("BODY 8NLJ18XU", False),
+        ("BODY picture", False),
+        ("BODY cGljdHVyZQ", False),
+        ("BODY Köln", False),
+        ("TEXT Köln", True),
+        ("NOT BODY привет", False),
+    ],
+)
+async def test_decoded_text(letter: bytes, query: str, is_found: bool) -> None:
+    world = World()
+    world.deliver(letter)
+    command, _, text = query.rpartition(" ") if '"' not in query else query.partition('"')
+    octets = text.rstrip('"').encode()
+    async with world.session() as client:
+        asked = b"SEARCH CHARSET UTF-8 %b {%d+}\r\n%b"
+        lines = await client.ok(asked % (command.strip().encode(), len(octets), octets))
+        assert lines == [b"* SEARCH" + b" 1" * is_found]
+
+
+async def test_headers_are_read_in_batches() -> None:
+    world = World()
+    for _ in range(300):
+        world.deliver()
+    async with world.session() as client:
+        world.store.reads = 0
+        (line,) = await client.ok(b"SEARCH FROM ann")
+        assert len(line.split()) == 302
+        assert world.store.reads <= 6
+
+
+async def test_matches_ascend_although_some_are_read_later() -> None:
+    world = World()
+    world.deliver(MESSAGE)
+    world.deliver(MESSAGE, "\\Seen")
+    world.deliver(MESSAGE)
+    async with world.session() as client:
+        assert await client.ok(b"SEARCH OR SEEN FROM ann") == [b"* SEARCH 1 2 3"]
+
+
+async def test_a_header_that_went_while_its_batch_was_read_does_not_match(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = world.state.by_id(world.inbox)
+    read = world.store.read_many
+
+    async def racing(wanted):  # type: ignore[no-untyped-def]
+        if 2 in box.entries:
+            box.entries[2].blob.is_damaged = True
+            box.modseq += 1
+            box.remove([2])
+        return await read(wanted)
+
+    monkeypatch.setattr(world.store, "read_many", racing)
+    async with world.session() as client:
+        assert await client.ok(b"SEARCH TO bob") == [b"* SEARCH 1 3"]
+
+
+async def test_a_header_that_cannot_be_read_is_a_temporary_no(world: World) -> None:
+    async with world.session() as client:
+        world.state.fail = 1
+        assert (await client.cmd(b"SEARCH TO bob"))[-1].startswith(b"NO [UNAVAILABLE] ")
+        assert await client.ok(b"SEARCH TO bob") == [b"* SEARCH 1 2 3"]

@@ -256,3 +256,31 @@ async def test_many_pipelined_commands_give_others_a_turn() -> None:
         await client.send(b"a NOOP\r\n" * 500)
         for _ in range(500):
             assert await client.line() == b"a OK Noop completed"
+
+
+async def test_bads_of_handlers_count_towards_the_limit() -> None:
+    """Spec mail 4.1: 50 consecutive BADs after login, whoever says them."""
+    async with World().session() as client:
+        for number in range(49):
+            command = b"FETCH 99 FLAGS" if number % 2 else b"NOSUCH"
+            assert (await client.cmd(command))[-1].startswith(b"BAD ")
+        await client.ok(b"NOOP")  # begins anew
+        for number in range(49):
+            command = b"NOSUCH" if number % 2 else b"FETCH 99 FLAGS"
+            assert (await client.cmd(command))[-1].startswith(b"BAD ")
+        assert (await client.cmd(b"FETCH 99 FLAGS"))[-1].startswith(b"BAD ")
+        assert await client.line() == b"* BYE Too many errors"
+        assert await client.line() == b""
+
+
+async def test_a_command_keeps_its_reply_when_the_mailbox_is_deleted_behind_it() -> None:
+    world = World()
+    async with world.connect() as client:
+        await client.login()
+        await client.ok(b"CREATE old")
+        await client.select(b"old")
+        async with world.session() as other:
+            await other.ok(b"DELETE old")
+        assert await client.cmd(b"CREATE new") == [b"OK Create completed"]
+        assert await client.line() == b"* BYE Mailbox deleted"
+        assert await client.line() == b""

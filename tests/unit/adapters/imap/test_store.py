@@ -94,6 +94,50 @@ async def test_unchangedsince(world: World) -> None:
         assert last == b"OK Store completed"
 
 
+async def test_modified_names_numbers_or_uids_as_the_command_does(world: World) -> None:
+    async with world.session() as client:
+        await client.ok(b"UID STORE 1 +FLAGS.SILENT (\\Deleted)")
+        await client.ok(b"EXPUNGE")
+        await client.ok(b"UID STORE 3 +FLAGS.SILENT (\\Seen)")
+        for command, modified in (
+            (b"STORE 1:2 (UNCHANGEDSINCE 4) +FLAGS (a)", b"2"),
+            (b"UID STORE 2:3 (UNCHANGEDSINCE 0) +FLAGS (b)", b"2:3"),
+            (b"UID STORE 3,2 (UNCHANGEDSINCE 0) +FLAGS.SILENT (b)", b"2:3"),
+            (b"STORE 1,2 (UNCHANGEDSINCE 0) +FLAGS.SILENT (b)", b"1:2"),
+        ):
+            last = (await client.cmd(command))[-1]
+            assert last == b"OK [MODIFIED %b] Store completed" % modified, command
+
+
+async def test_storing_what_is_there_already_is_no_change(world: World) -> None:
+    async with world.session() as client, world.session() as other:
+        await client.ok(b"STORE 1 +FLAGS.SILENT (\\Seen kw)")
+        await other.ok(b"NOOP")
+        assert await client.ok(b"STORE 1 +FLAGS (\\seen KW)") == [b"* 1 FETCH (FLAGS (\\Seen kw))"]
+        assert await client.ok(b"STORE 1 -FLAGS (\\Draft none)") == [
+            b"* 1 FETCH (FLAGS (\\Seen kw))"
+        ]
+        assert await other.ok(b"NOOP") == []
+
+
+async def test_removing_keywords_is_never_over_the_limit(world: World) -> None:
+    async with world.session() as client:
+        many = b" ".join(b"k%d" % number for number in range(128))
+        await client.ok(b"STORE 1 +FLAGS.SILENT (%b)" % many)
+        await client.ok(b"STORE 1 -FLAGS.SILENT (%b)" % (b"x" * 65))
+        await client.ok(b"STORE 2 +FLAGS.SILENT (K3)")
+        assert (await client.cmd(b"STORE 2 FLAGS (new)"))[-1].startswith(b"NO [LIMIT] ")
+        assert await client.ok(b"FETCH 2 FLAGS") == [b"* 2 FETCH (FLAGS (k3))"]
+
+
+async def test_messages_expunged_elsewhere_are_left_alone(world: World) -> None:
+    async with world.session() as client, world.session() as other:
+        await other.ok(b"UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+        await other.ok(b"EXPUNGE")
+        lines = await client.ok(b"STORE 1:3 +FLAGS (\\Seen)")
+        assert lines == [b"* 1 FETCH (FLAGS (\\Seen))", b"* 3 FETCH (FLAGS (\\Seen))"]
+
+
 async def test_foreign_flags_are_told_without_uid_in_a_uid_command(world: World) -> None:
     async with world.session() as client, world.session() as other:
         await other.ok(b"UID STORE 1 +FLAGS (\\Seen)")

@@ -11,7 +11,7 @@ from tests.unit.ports.world import Stores
 async def check_index_equals_database(stores: Stores) -> None:
     """Compare every cached head and every loaded mailbox with its rows."""
     index = stores.store.index
-    rows = await stores.store._upkeep._reader.query(_rows)
+    rows = await stores.store.upkeep._reader.query(_rows)
     heads = {row.id: row for row in rows["mailboxes"]}
     for mailbox, head in index.heads.items():
         row = heads[mailbox]

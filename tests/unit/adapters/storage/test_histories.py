@@ -11,9 +11,11 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chatmail.adapters.storage import compaction
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.store import StoreOptions
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
+from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, OpenMailbox
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.adapters.storage.test_writer import Poison
@@ -37,6 +39,9 @@ steps = st.one_of(
     st.tuples(st.just("delete"), name),
     st.tuples(st.just("rename"), name, name),
     st.tuples(st.just("trim"), st.integers(0, 2000), st.integers(0, 50)),
+    st.tuples(st.just("prune"), st.integers(0, 50), st.none() | st.booleans(), st.booleans()),
+    st.tuples(st.just("look"), name),
+    st.tuples(st.just("vacuum")),
     st.tuples(st.just("close")),
     st.tuples(st.just("restart")),
 )
@@ -57,6 +62,14 @@ async def apply(stores: Stores, step: tuple, opened: dict) -> object:
         targets = [ids[one] for one in rest[:2] if one in ids]
         receipts = await stores.deliver(*targets, flags=rest[2], date_s=rest[3])
         return [(one.uid, one.uid_validity) for one in receipts if one is not None]
+    if what == "prune":
+        rule = MessageRule(before_s=rest[0], is_seen=rest[1], was_shown=rest[2])
+        await stores.retention.save_shown()
+        return (await stores.retention.prune(rule)).removed
+    if what == "vacuum":
+        if stores.store is not None:
+            await stores.store.upkeep.vacuum()
+        return None
     if what == "trim":
         return await mail.trim(account.id, rest[0], rest[1])
     if what == "create":
@@ -68,6 +81,9 @@ async def apply(stores: Stores, step: tuple, opened: dict) -> object:
         return await mail.rename(account.id, rest[0], rest[1], NOW_S)
     if rest[0] not in ids:
         return None
+    if what == "look":
+        await look(stores, rest[0])
+        return None
     source = ids[rest[0]]
     if what == "flags":
         outcome = await mail.set_flags(source, *rest[1:])
@@ -77,6 +93,14 @@ async def apply(stores: Stores, step: tuple, opened: dict) -> object:
     if what == "copy":
         return await mail.copy(source, rest[1], account.id, rest[2], limit_bytes=3000)
     return await mail.move(source, rest[1], account.id, rest[2])
+
+
+async def look(stores: Stores, name: str) -> None:
+    """Show a mailbox to a session."""
+    mailbox = await stores.mail.open((await stores.account()).id, name)
+    if mailbox is not None:
+        mailbox.uids()
+        mailbox.close()
 
 
 async def seen_by(stores: Stores, opened: dict) -> list:
@@ -120,8 +144,10 @@ async def compare(history: list[tuple]) -> None:
     options = StoreOptions(
         segment_limit_bytes=400, new_index=lambda: StoreIndex(max_entries=6, max_mailboxes=3)
     )
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "PAUSE_S", 0.0)
         async with memory_stores(Path()) as model:
+            model.retention.step = 10**6  # one change set for all that goes
             pending = [*history, ("restart",)]
             model_opened: dict = {}
             while pending:
@@ -137,7 +163,8 @@ async def compare(history: list[tuple]) -> None:
                             model, model_opened
                         ), step
                     await check_index_equals_database(stores)
-                    await stores.store.sweep()
+                    await stores.store.upkeep.vacuum()
+                    await check_index_equals_database(stores)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -198,9 +198,57 @@ async def test_cold_content_is_read_in_one_hop(opener: Opener) -> None:
     async with opener(files=files) as stores:
         entry = await one_message(stores, b"x" * 100_000)
         files.fail["cold"] = 0
-        parts = await stores.mail.read_many([(entry, 0, 10), (entry, 0, entry.size)])
-        assert parts == [HEADER[:10], HEADER + b"x" * 100_000]
+        wanted = [(entry, 0, entry.header_size), (entry, 0, entry.size)]
+        parts = await stores.mail.read_many(wanted)
+        assert parts == [HEADER, HEADER + b"x" * 100_000]
         assert files.calls.count("read") == 2
+
+
+def flip_octet(state_dir: Path, octet: bytes) -> None:
+    """Change one octet in the middle of the only segment."""
+    (path,) = (state_dir / "mail").iterdir()
+    raw = bytearray(path.read_bytes())
+    raw[raw.rindex(octet)] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 2_500_000])
+async def test_a_flipped_bit_is_noticed_before_the_first_piece_is_shown(
+    opener: Opener, tmp_path: Path, size: int
+) -> None:
+    async with opener() as stores:
+        entry = await one_message(stores, b"x" * size + b"!")
+        flip_octet(tmp_path, b"!")
+        for start, length in [(0, 40), (5, 3), (entry.header_size, 5), (entry.size - 1, 1)]:
+            with pytest.raises(TransientFailure):
+                await stores.mail.read(entry, start, length)
+        assert set(stores.log.events) == {"content_damaged"}
+        assert await stores.mail.read(entry, 0, entry.header_size) == HEADER
+
+
+async def test_a_record_is_proven_once_for_all_its_pieces(opener: Opener) -> None:
+    files = FaultyFiles()
+    async with opener(files=files) as stores:
+        entry = await one_message(stores, b"x" * 100_000)
+        for start in range(0, entry.size, 30_000):
+            piece = await stores.mail.read(entry, start, 30_000)
+            assert piece == (HEADER + b"x" * 100_000)[start : start + 30_000]
+        assert files.calls.count("read") == 2  # header, body; the pieces came from memory
+
+
+async def test_what_was_read_whole_needs_no_other_proof(opener: Opener) -> None:
+    files = FaultyFiles()
+    async with opener(files=files) as stores:
+        entry = await one_message(stores, b"x" * 1000)
+        await stores.mail.read(entry, 0, entry.size)
+        await stores.mail.read(entry, 100, 10)
+        assert "read" not in files.calls
+
+
+async def test_a_message_without_a_body_can_be_proven(opener: Opener) -> None:
+    async with opener() as stores:
+        entry = await one_message(stores, b"")
+        assert await stores.mail.read(entry, 1, 5) == HEADER[1:6]
 
 
 @pytest.mark.parametrize("operation", ["read", "missing"])

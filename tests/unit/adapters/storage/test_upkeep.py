@@ -227,7 +227,7 @@ async def test_old_expunges_are_forgotten_and_every_gap_is_told(opener: Opener) 
         assert list(changes.expunged) == [3]
         changes = await opened.changes_since(1, opened.info().uid_next)
         assert list(changes.expunged) == [2, 3]
-        rows = await stores.store._upkeep._reader.query(
+        rows = await stores.store.upkeep._reader.query(
             lambda connection: connection.execute(text("SELECT uid FROM expunged")).fetchall()
         )
         assert [row.uid for row in rows] == [3]

@@ -159,3 +159,16 @@ def test_file_turns_over_and_keeps_five(tmp_path: Path) -> None:
 
 def test_unwritable_file_is_no_error(tmp_path: Path) -> None:
     FileSink(tmp_path / "absent" / "log")("line\n")
+
+
+def test_silence_holds_for_every_log_bound_from_this_one() -> None:
+    lines: list[str] = []
+    log = make(lines)
+    bound = log.bind(sid=1)
+    bound.silence(True)
+    for one in (log, bound, log.bind(sid=2)):
+        one.error("disk_low")
+    assert lines == []
+    log.silence(False)
+    bound.error("disk_low")
+    assert len(lines) == 1

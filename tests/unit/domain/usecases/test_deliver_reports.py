@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Body
@@ -13,6 +15,19 @@ from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, Mem
 from tests.unit.fakes.accounts import MemoryOutboundQueue
 
 ALICE = f"alice@{DOMAIN}"
+
+
+class TwoClocks:
+    """Wall time and steady time, each moved by hand."""
+
+    def __init__(self) -> None:
+        self.wall_s, self.steady_s = NOW_S, 5.0
+
+    def now_s(self) -> float:
+        return self.wall_s
+
+    def monotonic_s(self) -> float:
+        return self.steady_s
 
 
 def report(due_s: int = int(NOW_S)) -> NewReport:
@@ -83,6 +98,19 @@ async def test_nothing_leaves_before_it_is_due() -> None:
     alice = relay.accounts.add(ALICE)
     assert await delivering(relay, queue)() == 2
     assert await relay.inbox(alice) == []
+
+
+async def test_a_clock_that_is_set_back_postpones_nothing() -> None:
+    relay, queue = owing(report(due_s=int(NOW_S) + 2))
+    alice = relay.accounts.add(ALICE)
+    clock = TwoClocks()
+    deliver = attrs.evolve(delivering(relay, queue), clock=clock)
+    clock.wall_s -= 86_400
+    clock.steady_s += 1
+    assert await deliver() == 1
+    clock.steady_s += 1
+    assert await deliver() is None
+    assert len(await relay.inbox(alice)) == 1
 
 
 async def test_a_sender_that_is_gone_gets_none_and_the_entry_ends() -> None:

@@ -204,3 +204,52 @@ def test_parsing_is_total(arguments):
             lexer = Lexer(text)
             parse_fetch(lexer, by_uid=True)
             lexer.end()
+
+
+REV2 = frozenset(("IMAP4REV2",))
+
+
+def binary(text: bytes) -> BodySection:
+    (found,) = parse_fetch(Lexer(b" 1 " + text, enabled=REV2), by_uid=True).sections
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            b"BINARY[]",
+            BodySection(b"BINARY[]", Section.ALL, is_binary=True),
+        ),
+        (
+            b"binary.peek[1.2]<3.4>",
+            BodySection(
+                b"BINARY[1.2]", Section.ALL, (1, 2), peek=True, partial=(3, 4), is_binary=True
+            ),
+        ),
+        (
+            b"BINARY.SIZE[2]",
+            BodySection(
+                b"BINARY.SIZE[2]", Section.ALL, (2,), peek=True, is_binary=True, is_size=True
+            ),
+        ),
+    ],
+)
+def test_binary_sections_of_imap4rev2(text, found):
+    assert binary(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"BINARY[HEADER]",
+        b"BINARY[1.MIME]",
+        b"BINARY.SIZE[1]<0.1>",
+        b"BINARY",
+        b"BINARY[%b]" % b".".join([b"1"] * 33),
+        b"BINARY[4294967296]",
+    ],
+)
+def test_what_is_no_binary_section_is_bad(text):
+    with pytest.raises(SyntaxProblem):
+        parse_fetch(Lexer(b" 1 (" + text + b")", enabled=REV2), by_uid=True)

@@ -119,3 +119,17 @@ def test_trailing_spaces_end_a_command_too():
 
 def test_quoted_escapes_what_a_reader_unescapes():
     assert Lexer(quoted(b'a"\\b')).astring() == b'a"\\b'
+
+
+@pytest.mark.parametrize("mode", ["UTF8=ACCEPT", "IMAP4REV2"])
+def test_names_and_quoted_strings_are_utf8_once_enabled(mode):
+    enabled = frozenset((mode, "CONDSTORE"))
+    assert Lexer('"ü&-"'.encode(), enabled=enabled).mailbox() == "ü&-"
+    assert Lexer('"ü\\"%"'.encode(), enabled=enabled).list_pattern() == 'ü"%'
+    assert Lexer(b'"\\\\"', enabled=enabled).string() == b"\\"
+    for text in (b'"\xff"', b'"a\xc3"'):
+        with pytest.raises(SyntaxProblem, match="not UTF-8"):
+            Lexer(text, enabled=enabled).string()
+        assert Lexer(text).string() == text.strip(b'"')
+    with pytest.raises(SyntaxProblem, match="valid UTF-8"):
+        Lexer(LITERAL_MARK, literals=(b"\xff",), enabled=enabled).mailbox()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from chatmail.domain.wire.imap.mailbox_name import (
     canonical_name,
     decode_name,
+    decode_utf8_name,
     encode_name,
     matches,
 )
@@ -112,3 +113,20 @@ def test_a_hostile_pattern_does_not_backtrack():
     name = "a" * 200
     assert not matches("*a" * 99 + "b", name)
     assert not matches("%a" * 32000, name)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        pytest.param("Grüße/日本".encode(), "Grüße/日本", id="UTF-8"),
+        pytest.param(b"Gr&APw-n", "Gr&APw-n", id="nothing is shifted"),
+        pytest.param(b"inBox", "INBOX", id="INBOX in any case"),
+        pytest.param(b"a\xff", None, id="not UTF-8"),
+        pytest.param(b"\xed\xa0\x80", None, id="surrogate"),
+        pytest.param(b"a\x07", None, id="control character"),
+        pytest.param(b"a\x7f", None, id="delete"),
+    ],
+)
+def test_names_in_utf8(raw, name):
+    """RFC 6855 §3, RFC 9051 §5.1."""
+    assert decode_utf8_name(raw) == name

@@ -153,3 +153,33 @@ def test_a_long_vanished_is_several_lines_that_a_client_may_send_back() -> None:
     assert max(map(len, lines)) <= 8100
     assert {line[:21] for line in lines} == {b"* VANISHED (EARLIER) "}
     assert b",".join(line[21:] for line in lines) == b",".join(b"%d" % uid for uid in uids)
+
+
+def test_names_for_who_enabled_utf8() -> None:
+    assert responses.mailbox_name("ü &", True) == '"ü &"'.encode()
+    assert responses.mailbox_name('a"b', True) == b'{3}\r\na"b'
+    assert responses.listed(b"LIST", (), "ü", is_utf8=True) == '* LIST () "/" "ü"\r\n'.encode()
+    assert responses.listed(b"LIST", (), "b", old_name="ü") == (
+        b'* LIST () "/" "b" ("OLDNAME" ("&APw-"))\r\n'
+    )
+    assert responses.quota_root("ü", "r", is_utf8=True) == '* QUOTAROOT "ü" "r"\r\n'.encode()
+    assert responses.metadata("ü", [("/a", None)], is_utf8=True) == (
+        '* METADATA "ü" (/a NIL)\r\n'.encode()
+    )
+
+
+def test_unsolicited_metadata_names_entries_alone() -> None:
+    """RFC 5464 §4.4.2."""
+    assert responses.metadata_changed("INBOX", ["/a", "/b"]) == b'* METADATA "INBOX" /a /b\r\n'
+    assert responses.metadata_changed("", []) == b""
+
+
+def test_select_of_imap4rev2_leaves_out_what_was_taken_away() -> None:
+    told = responses.selected(info(), first_unseen=2, keywords=(), read_only=False, is_rev2=True)
+    assert b"RECENT" not in told
+    assert b"UNSEEN" not in told
+    assert b"* 3 EXISTS\r\n" in told
+
+
+def test_held_news_is_covered_by_a_modseq() -> None:
+    assert responses.held_back(7) == b"* OK [HIGHESTMODSEQ 7] Some changes wait\r\n"

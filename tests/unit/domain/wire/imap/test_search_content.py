@@ -12,6 +12,7 @@ from chatmail.domain.wire.imap.commands import (
     SearchText,
 )
 from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
+from chatmail.domain.wire.imap.search_sections import Section
 
 HEADER = (
     b"From: =?utf-8?q?J=C3=BCrgen?= <j@x>\r\n"
@@ -25,12 +26,20 @@ HEADER = (
 BODY = SearchText("needle", headers_too=False)
 
 
+PLAIN = Section(0, 0)
+
+
 def probed(key, header: bytes = HEADER, *chunks: bytes) -> bool:
     probe = ContentProbe(key)
     probe.header(header)
-    for chunk in chunks:
-        probe.body(chunk)
+    feed(probe, *chunks)
     return probe.holds(key)
+
+
+def feed(probe: ContentProbe, *chunks: bytes, section: Section = PLAIN) -> None:
+    probe.begin(section)
+    for number, chunk in enumerate(chunks, 1):
+        probe.body(chunk, is_last=number == len(chunks))
 
 
 @pytest.mark.parametrize(
@@ -114,9 +123,9 @@ def test_a_found_text_settles_the_probe_and_stays_found():
     probe = ContentProbe(BODY)
     probe.header(HEADER)
     assert not probe.is_settled
-    probe.body(b"needle")
+    feed(probe, b"needle")
     assert probe.is_settled
-    probe.body(b"hay")
+    feed(probe, b"hay")
     assert probe.holds(BODY)
 
 
@@ -137,7 +146,52 @@ def test_headers_alone_settle_a_search_for_headers():
 def test_texts_of_different_length_are_found_each():
     long, short = SearchText("abcdefgh", False), SearchText("hi", False)
     probe = ContentProbe(SearchAnd((long, short)))
-    for octet in b"..abcdefghi":
-        probe.body(bytes((octet,)))
+    feed(probe, *(bytes((octet,)) for octet in b"..abcdefghi"))
     assert probe.holds(long)
     assert probe.holds(short)
+
+
+@pytest.mark.parametrize(
+    ("section", "chunks"),
+    [
+        pytest.param(Section(0, 0, b"base64", b"utf-8"), (b"R3LDvMOfZQ==",), id="base64"),
+        pytest.param(Section(0, 0, b"quoted-printable", b"iso-8859-1"), (b"Gr=FC=DFe",), id="qp"),
+        pytest.param(Section(0, 0, b"8bit", b"windows-1252"), (b"Gr\xfc\xdfe",), id="8bit"),
+        pytest.param(Section(0, 0, b"", b""), ("Grüße".encode(),), id="undeclared"),
+        pytest.param(Section(0, 0, b"base64", b"utf-8"), (b"R3L", b"DvMO", b"fZQ=="), id="cut"),
+        pytest.param(
+            Section(0, 0, is_header=True),
+            (b"Content-Description: =?utf-8?q?Gr=C3=BC?=", b"\r\n =?utf-8?q?=C3=9Fe?=\r\n"),
+            id="header of a part",
+        ),
+    ],
+)
+@pytest.mark.parametrize("needle", ["Grüße", "GRÜSSE", "grüß"])
+def test_text_is_found_as_a_person_reads_it(section, chunks, needle):
+    key = SearchText(needle, headers_too=False)
+    probe = ContentProbe(key)
+    probe.header(b"\r\n")
+    feed(probe, *chunks, section=section)
+    assert probe.holds(key)
+
+
+def test_text_does_not_go_on_from_one_section_to_the_next():
+    probe = ContentProbe(BODY)
+    probe.header(b"\r\n")
+    feed(probe, b"nee")
+    feed(probe, b"dle")
+    assert not probe.holds(BODY)
+
+
+def test_others_get_their_turn_between_many_texts():
+    keys = tuple(SearchText(f"needle{number}", headers_too=False) for number in range(100))
+    probe = ContentProbe(SearchAnd(keys))
+    probe.begin(PLAIN)
+    assert len(list(probe.body_in_turns(b"hay", is_last=False))) == 25
+
+
+def test_a_part_header_is_bounded():
+    key = SearchText("end", headers_too=False)
+    probe = ContentProbe(key)
+    feed(probe, *[b"X: " + b"x" * 30_000] * 5, b"end", section=Section(0, 0, is_header=True))
+    assert not probe.holds(key)

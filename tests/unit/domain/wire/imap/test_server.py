@@ -8,6 +8,7 @@ from chatmail.domain.wire.imap.commands import (
     Authenticate,
     Close,
     Compress,
+    Create,
     Fetch,
     GetMetadata,
     GetQuotaRoot,
@@ -599,3 +600,100 @@ def test_the_session_of_delta_chat():
 def test_device_tokens_in_the_forms_of_trap_t36(octets, value):
     (event,) = read(octets)
     assert event.command == SetMetadata("INBOX", (("/private/devicetoken", value),))
+
+
+def test_a_changed_append_limit_holds_for_the_next_append() -> None:
+    made = ServerMachine(tls_active=True, max_append_bytes=10)
+    made.authenticated()
+    made.receive_data(b"a APPEND INBOX {20}\r\n")
+    refused = made.next_event()
+    assert isinstance(refused, Rejected)
+    assert b"TOOBIG" in refused.octets
+    made.max_append_bytes = 20
+    made.receive_data(b"b APPEND INBOX {20}\r\n")
+    assert isinstance(made.next_event(), CommandReceived)
+
+
+# --- what ENABLE changes ------------------------------------------------------------------------
+
+
+def enabled(*names: str) -> ServerMachine:
+    made = machine()
+    for name in names:
+        made.enable(name)
+    return made
+
+
+def test_modes_follow_what_was_enabled() -> None:
+    assert not machine().is_utf8
+    assert not machine().is_rev2
+    assert enabled("UTF8=ACCEPT").is_utf8
+    assert not enabled("UTF8=ACCEPT").is_rev2
+    assert enabled("IMAP4REV2").is_utf8
+    assert enabled("CONDSTORE", "IMAP4REV2").is_rev2
+
+
+def test_append_with_utf8_headers_ends_behind_its_parenthesis() -> None:
+    """RFC 6855 §4."""
+    events = feed(enabled("UTF8=ACCEPT"), [b"a APPEND x utf8 (~{3+}\r\nabc)\r\nb NOOP\r\n"])
+    assert events[0] == CommandReceived(b"a", AppendBegin("x", (), None, 3, False))
+    assert events[1:3] == [AppendChunk(b"abc"), AppendEnd(b"a")]
+    assert events[3] == CommandReceived(b"b", Noop())
+
+
+def test_append_with_utf8_headers_is_bad_when_it_is_not_whole_or_not_enabled() -> None:
+    [*_, last] = feed(enabled("UTF8=ACCEPT"), [b"a APPEND x UTF8 (~{3+}\r\nabc\r\n"])
+    assert last == Rejected(b"a BAD Expected )\r\n")
+    for made in (machine(), enabled("IMAP4REV2")):
+        [refused] = feed(made, [b"a APPEND x UTF8 (~{3+}\r\nabc)\r\n"])
+        assert isinstance(refused, Rejected)
+        assert refused.octets.startswith(b"a BAD ")
+
+
+def test_a_plain_append_after_a_refused_utf8_one_needs_no_parenthesis() -> None:
+    made = enabled("UTF8=ACCEPT")
+    feed(made, [b"a APPEND x UTF8 (~{3+}\r\nabc)\r\n"], accept_appends=False)
+    events = feed(made, [b"b APPEND x {3+}\r\nabc\r\n"])
+    assert events[-1] == AppendEnd(b"b")
+
+
+def test_names_of_commands_are_utf8_once_that_is_enabled() -> None:
+    raw = 'a CREATE "ü&-"\r\n'.encode()
+    assert feed(enabled("IMAP4REV2"), [raw]) == [CommandReceived(b"a", Create("ü&-"))]
+    assert isinstance(feed(machine(), [raw])[0], Rejected)
+
+
+# --- for the shell ------------------------------------------------------------------------------
+
+
+def test_a_bad_of_the_shell_counts_as_one_of_ours() -> None:
+    made = machine()
+    for _ in range(49):
+        feed(made, [b"a NOOP\r\n"])
+        assert made.answered_bad() == b""
+    feed(made, [b"a NOOP\r\n"])
+    assert made.answered_bad() == b"* BYE Too many errors\r\n"
+    assert made.state is State.LOGOUT
+    assert feed(made, [b"a NOOP\r\n"]) == []
+
+
+def test_a_good_command_forgives_bads_of_both_kinds() -> None:
+    made = machine()
+    for _ in range(30):
+        feed(made, [b"a NOOP\r\n"])
+        assert made.answered_bad() == b""
+        feed(made, [b"x NOSUCH\r\n"])
+        feed(made, [b"a NOOP\r\n"])  # answered with OK
+
+
+def test_between_commands_is_where_nothing_of_the_next_one_was_read() -> None:
+    made = machine()
+    assert made.is_between_commands
+    feed(made, [b"a CREATE {3}\r\n"])
+    assert not made.is_between_commands
+    feed(made, [b"abc"])
+    assert not made.is_between_commands
+    feed(made, [b"\r\n"])
+    assert made.is_between_commands
+    feed(made, [b"a IDLE\r\n"])
+    assert not made.is_between_commands

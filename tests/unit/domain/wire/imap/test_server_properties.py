@@ -40,7 +40,10 @@ WORDS = st.sampled_from(
         b"FLAGS",
         b"a APPEND x ",
         b"a APPEND x {3+}\r\nabc {3}\r\nabc {0+}\r\n",
+        b"a APPEND x UTF8 (~",
+        b"{3+}\r\nabc)\r\n",
         b"a IDLE\r\n",
+        b"a NOTIFY SET (",
         b"DONE\r\n",
         b"a AUTHENTICATE PLAIN\r\n",
         b"a SEARCH ",
@@ -64,10 +67,23 @@ def cut(octets: bytes, places: list[int]) -> list[bytes]:
     return [octets[i:j] for i, j in zip([0, *ends], ends, strict=False)]
 
 
-@given(INPUT, st.lists(st.integers(0, 10**6), max_size=10), STATES, st.booleans())
-def test_cutting_the_input_changes_no_event(octets, places, state, accepting):
-    whole = feed(machine(state), [octets], accept_appends=accepting)
-    pieces = feed(machine(state), cut(octets, places), accept_appends=accepting)
+def enabled(state: State, names: list[str]):  # type: ignore[no-untyped-def]
+    made = machine(state)
+    for name in names:
+        made.enable(name)
+    return made
+
+
+@given(
+    INPUT,
+    st.lists(st.integers(0, 10**6), max_size=10),
+    STATES,
+    st.booleans(),
+    st.lists(st.sampled_from(("UTF8=ACCEPT", "IMAP4REV2"))),
+)
+def test_cutting_the_input_changes_no_event(octets, places, state, accepting, names):
+    whole = feed(enabled(state, names), [octets], accept_appends=accepting)
+    pieces = feed(enabled(state, names), cut(octets, places), accept_appends=accepting)
     assert pieces == whole
 
 

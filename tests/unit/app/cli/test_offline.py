@@ -1,0 +1,107 @@
+"""Commands on the store itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chatmail.adapters.storage.recovery import locked
+from chatmail.adapters.storage.store import open_store
+from chatmail.app.cli import offline
+from chatmail.app.cli.context import Context
+from chatmail.app.cli.offline import Refused, call_store
+from chatmail.app.cli.output import CommandFailed, Exit
+from chatmail.app.config import LoadedConfig
+from chatmail.app.config_keys import BootConfig, ServerSection
+from tests.unit.fakes.mailstore import MemoryHints
+from tests.unit.ports.world import ListLog, StillClock
+
+
+def loaded(state_dir: Path) -> LoadedConfig:
+    boot = BootConfig(server=ServerSection(domain="relay.example", state_dir=state_dir))
+    return LoadedConfig(boot=boot, warnings=(), origins={})
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    async def make() -> None:
+        async with open_store(tmp_path, "sqlite", MemoryHints(), StillClock(), ListLog()):
+            pass
+
+    trio.run(make)
+    return tmp_path
+
+
+def test_a_setting_is_stored_and_read_back(state_dir: Path) -> None:
+    params = {"name": "limits.max_recipients", "value": "7"}
+    assert call_store(loaded(state_dir), "setting.set", params)["generation"] == 1
+    found = call_store(loaded(state_dir), "setting.get", {"name": "limits_max_recipients"})
+    assert (found["effective"], found["source"]) == ("7", "setting")
+
+
+def test_nothing_waits_for_a_reload_where_nobody_serves(state_dir: Path) -> None:
+    changed = call_store(loaded(state_dir), "setting.set", {"name": "smtp_port", "value": "2525"})
+    assert changed["settings"][0]["restart_required"] is False
+
+
+def test_refusals_are_values(state_dir: Path) -> None:
+    refused = call_store(loaded(state_dir), "setting.get", {"name": "nonsense"})
+    assert refused == Refused(-32004, ("there is no setting 'nonsense'",))
+    assert call_store(loaded(state_dir), "server.status", {}).code == -32050
+
+
+def test_a_store_in_use_and_a_store_that_is_none_are_told(state_dir: Path, tmp_path: Path) -> None:
+    with locked(state_dir):
+        refused = call_store(loaded(state_dir), "setting.list", {})
+    assert "its control socket does not answer" in refused.reasons[0]
+    nowhere = call_store(loaded(tmp_path / "nowhere"), "setting.list", {})
+    assert "start the server once" in nowhere.reasons[0]
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_database_that_cannot_be_used_is_one_line(state_dir: Path) -> None:
+    (state_dir / "chatmail.db").write_bytes(b"not a database at all" * 100)
+    for name in ("chatmail.db-wal", "chatmail.db-shm"):
+        (state_dir / name).unlink(missing_ok=True)
+    refused = call_store(loaded(state_dir), "setting.list", {})
+    assert refused.code == -32050
+    assert "\n" not in refused.reasons[0]
+
+
+def test_root_works_as_the_owner_of_the_files(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[tuple[str, int]] = []
+    monkeypatch.setattr(offline.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(offline.os, "setegid", lambda gid: became.append(("group", gid)))
+    monkeypatch.setattr(offline.os, "seteuid", lambda uid: became.append(("user", uid)))
+    call_store(loaded(state_dir), "setting.list", {})
+    owner = state_dir.stat()
+    assert became == [("group", owner.st_gid), ("user", owner.st_uid)]
+
+
+def test_somebody_else_is_not_allowed(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(offline, "_become_owner", closed)
+    assert call_store(loaded(state_dir), "setting.list", {}).code == -32001
+
+
+def test_a_command_goes_to_the_store_when_nobody_answers(state_dir: Path) -> None:
+    file = state_dir / "chatmail.toml"
+    file.write_text(f'[server]\nip = "127.0.0.1"\nstate_dir = "{state_dir}"\n')
+    for is_offline in (False, True):
+        context = Context(environ=dict(os.environ), config=file, is_offline=is_offline)
+        found: Any = context.call("setting.get", {"name": "language"})
+        assert found["effective"] == "en"
+        with pytest.raises(CommandFailed) as failed:
+            context.call("setting.get", {"name": "nonsense"})
+        assert failed.value.code is Exit.NOT_FOUND
+    file.write_text(f'[server]\nip = "nonsense"\nstate_dir = "{state_dir}"\n')
+    with pytest.raises(CommandFailed, match="not an IP address"):
+        context.call("setting.list")
