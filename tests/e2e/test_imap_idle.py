@@ -349,6 +349,6 @@ def test_silent_idle_gets_nothing_but_keepalives(quiet: Quiet) -> None:
     quiet.raw.socket.settimeout(KEEPALIVE_S + 5)
     assert quiet.raw.response().octets == b"* OK Still here\r\n"
     waited = time.monotonic() - quiet.began
-    assert quiet.raw.done(quiet.tag).lines == []
+    assert set(quiet.raw.done(quiet.tag).lines) <= {b"* OK Still here"}
     print(f"keepalive heard after {waited:.0f} s at most")
     assert waited < KEEPALIVE_S + 60

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -104,8 +102,7 @@ def test_expunges_that_were_forgotten_are_told_as_gaps(relay: Relay) -> None:
         other.ok("UID STORE 9 +FLAGS.SILENT (\\Deleted)")
         other.ok("EXPUNGE")
     relay.stop()
-    database = relay.folder / "state" / "chatmail.db"
-    with closing(sqlite3.connect(database)) as rows, rows:
+    with relay.rows() as rows:
         rows.execute("UPDATE mailboxes SET expunged_floor = ?", (modseq,))
         rows.execute("DELETE FROM expunged WHERE modseq <= ?", (modseq,))
     relay.start()

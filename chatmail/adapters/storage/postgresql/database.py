@@ -82,7 +82,7 @@ class PostgresDatabase:
 
     def commit(self) -> None:
         """Make the transaction durable."""
-        self.writing.execute("COMMIT")
+        self.writing.commit()
 
     def rollback(self) -> None:
         """Undo the transaction; a lost connection has done so already."""

@@ -134,6 +134,8 @@ class SharedIndex(StoreIndex):
 
     def mailboxes_of(self, accounts: set[int]) -> set[MailboxId]:
         """Return the mailboxes of these accounts that are in memory."""
+        if not accounts:
+            return set()
         found = {id for id, loaded in self.loaded.items() if loaded.head.account in accounts}
         # Of a mailbox that is being loaded nobody knows the account yet.
         return found | set(self.loading)

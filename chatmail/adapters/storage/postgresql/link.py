@@ -16,7 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, StaticPool, create_engine
 
-from chatmail.adapters.storage.errors import Unavailable, UnsupportedDatabase
+from chatmail.adapters.storage.errors import JobRefused, Unavailable, UnsupportedDatabase
 from chatmail.adapters.storage.sqlstates import fault_of
 
 FIRST_WAIT_S: Final = 0.1
@@ -174,6 +174,13 @@ class Link:
         with driving():
             self._driver.execute(statement.encode(), values or None)
 
+    def commit(self) -> None:
+        """Commit. Raises:  JobRefused: the server has rolled back, which it calls a success."""
+        with driving():
+            said = self._driver.execute(b"COMMIT").statusmessage
+        if said != "COMMIT":
+            raise JobRefused("the transaction was rolled back")
+
     def all(self, statement: str, *values: object) -> Sequence[Any]:
         """Return all rows."""
         with driving():
@@ -188,12 +195,6 @@ class Link:
                 pass
         self.reopen()
         return self.all(statement, *values)
-
-    def many(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run a statement once per row; no row, no call."""
-        if rows:
-            with driving():
-                self._driver.cursor().executemany(statement.encode(), rows)
 
     @property
     def is_in_transaction(self) -> bool:

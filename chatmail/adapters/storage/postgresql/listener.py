@@ -104,12 +104,15 @@ class Listener:
         while True:
             has_news = False
             with trio.move_on_after(POLL_S):
-                await trio.lowlevel.wait_readable(connection.fileno())
+                await trio.lowlevel.wait_readable(_descriptor(connection))
                 has_news = True
-            news = self._gathered(connection)
             if not has_news:
                 await self._in_thread(self._ping, connection)
+            news = self._gathered(connection)
+            if not has_news:
                 news.mailboxes.update(id for id, one in self._index.loaded.items() if one.pins)
+                if self._availability.is_down:  # a job that succeeds says that it is back
+                    await self._until_done(self._writer.do, ForgetAccounts(()))
             await self._until_done(self.heed, news)
 
     def _gathered(self, connection: psycopg.Connection[Any]) -> News:
@@ -185,6 +188,11 @@ class Listener:
             thread_name="chatmail listener",
             abandon_on_cancel=can_be_left,  # a silent server must not hold up a stop
         )
+
+
+def _descriptor(connection: psycopg.Connection[Any]) -> int:
+    with driving():
+        return connection.fileno()
 
 
 def _batches(mailboxes: Sequence[MailboxId]) -> Iterator[Sequence[MailboxId]]:
