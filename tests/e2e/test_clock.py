@@ -59,9 +59,9 @@ def timepiece(tmp_path: Path) -> Timepiece:
 
 @pytest.fixture
 def relay(tmp_path: Path, timepiece: Timepiece) -> Iterator[Relay]:
-    """A relay that goes by that clock: 60 messages a minute, ten at once."""
+    """A relay that goes by that clock: 20 messages a minute, ten at once."""
     with raw.running(
-        TunedRelay(tmp_path / "relay", rate=60, env=timepiece.env, sections=SECTIONS)
+        TunedRelay(tmp_path / "relay", rate=20, env=timepiece.env, sections=SECTIONS)
     ) as relay:
         yield relay
 
@@ -124,7 +124,7 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
         while WAITS_FOR_KEEPALIVES and keepalives < 2:
             keepalives += idler.response().octets.startswith(b"* OK Still")
         # The budget refills by the clock that does not jump.
-        wait_until("mail is taken again", lambda: send() == 250, timeout_s=10)
+        wait_until("mail is taken again", lambda: send() == 250, timeout_s=20)
         uid = reader.ok("STATUS INBOX (UIDNEXT)").number(rb"UIDNEXT (\d+)") - 1
         date = internal_date(reader, uid)
         assert abs(date - timepiece.now()) < timedelta(seconds=30)
@@ -134,7 +134,7 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
         raw.client(relay, bob, "INBOX").close()
         raw.newcomer(relay)
         timepiece.jump(timedelta())
-        wait_until("mail is taken again", lambda: send() == 250, timeout_s=10)
+        wait_until("mail is taken again", lambda: send() == 250, timeout_s=20)
         assert uid_validity(reader, "Before") > validity
         assert abs(internal_date(reader, uid + 1) - timepiece.now()) < timedelta(seconds=30)
         news = idler.done(tag)

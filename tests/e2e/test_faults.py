@@ -208,6 +208,70 @@ def test_a_kill_between_the_steps_of_a_commit_loses_nothing(
     print(f"killed in {calls} of the {where}: connection broke, {post.check()}, lost nothing")
 
 
+@pytest.mark.parametrize(
+    ("calls", "when"),
+    [
+        pytest.param("rename", 1, id="before it is renamed into the mail"),
+        pytest.param(SYNCS, 1, id="before its name is synced"),
+        pytest.param(SYNCS, 2, id="at its second message"),
+    ],
+)
+def test_a_kill_while_a_spooled_message_is_adopted_loses_nothing(
+    relay: Relay, post: Post, calls: str, when: int
+) -> None:
+    mail = relay.folder / "state" / "mail"
+    with fault(relay, calls, "signal=SIGKILL", [mail] if calls == SYNCS else [], when=str(when)):
+        codes = []
+        while not codes or codes[-1]:
+            codes.append(post.send(600_000))
+        assert relay.process is not None
+        assert relay.process.wait(10) == -9
+    assert set(codes[:-1]) <= {250}
+    relay.stop()
+    relay.start()
+    post.reconnect()
+    assert post.send(600_000) == 250
+    spool = list((relay.folder / "state" / "spool").iterdir())
+    assert spool == [], "what was never acknowledged is not kept"
+    print(f"killed in {calls} of a large message: connection broke, {post.check()}, lost nothing")
+
+
+def test_a_kill_while_the_log_is_folded_into_the_database_loses_nothing(
+    relay: Relay, post: Post
+) -> None:
+    for _ in range(20):
+        assert post.send() == 250
+    database = relay.folder / "state" / "chatmail.db"
+    with fault(relay, WRITES, "signal=SIGKILL", [database], when="3"):
+        relay.tell_to_stop()
+        assert relay.process is not None
+        assert relay.process.wait(20) == -9
+    relay.stop()
+    relay.start()
+    post.reconnect()
+    assert post.send() == 250
+    print(f"killed while the log was folded: connection broke, {post.check()}, lost nothing")
+
+
+def test_a_database_that_cannot_be_read_ends_connections_never_says_no(
+    relay: Relay, post: Post
+) -> None:
+    """Traps T1 and T11; the database's own cache must not hide the fault, hence the restart."""
+    relay.restart()
+    database = relay.folder / "state" / "chatmail.db"
+    client = raw.client(relay, post.recipient)
+    with client, fault(relay, READS, "error=EIO", [database, log(relay)], when="1+") as injected:
+        client.send(b"X1 SELECT INBOX\r\n")
+        said = client.rest()
+        assert injected.happened
+        assert b"X1 OK" not in said
+        assert b"X1 NO" not in said
+    relay.restart()
+    with raw.client(relay, post.recipient, "INBOX") as client:
+        assert len(client.ok("UID FETCH 1:* (BODY.PEEK[])").literals) == 1
+    print("database cannot be read: SELECT ended the connection, afterwards all is there")
+
+
 # --- octets that are not what was written ---------------------------------------------------------
 
 
@@ -243,13 +307,7 @@ def record_of(relay: Relay, message_id: str) -> tuple[Path, int, int]:
         (2_000, "body"),
         (600_000, "record header"),
         (600_000, "header block"),
-        pytest.param(
-            600_000,
-            "body",
-            marks=pytest.mark.xfail(
-                reason="a body that is read in pieces is not proven before", strict=False
-            ),
-        ),
+        (600_000, "body"),
     ],
 )
 def test_a_flipped_bit_is_told_and_never_served(

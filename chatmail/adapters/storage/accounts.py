@@ -23,6 +23,7 @@ from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import Account, AccountId, NewAccount
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import INBOX, MailboxId
 from chatmail.domain.ports.accounts import Tombstone
 
@@ -107,8 +108,11 @@ class CreateAccount(Job):
         record = None if found is not None else self._create(tx)
         self.is_created = record is not None
         if record is None:
-            # Another process may have been faster, since the look.
-            record = _found(tx, found or tx.sql.account_at.one(str(self._new.address)))
+            # Another process may have been faster since the look, and have removed it since.
+            found = found or tx.sql.account_at.one(str(self._new.address))
+            if found is None:
+                raise TransientFailure("the account came and went")
+            record = _found(tx, found)
         self.record = record
 
     def _create(self, tx: Transaction) -> AccountRecord | None:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from chatmail.domain.model.mailbox import CopyReceipt, Flags, MailboxInfo, Modse
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
 from chatmail.domain.wire.imap.view import Permit
+from tests.unit.ports import world
 from tests.unit.ports.durable import ForgetfulFiles, HastyDatabase
 from tests.unit.ports.model import (
     INBOX,
@@ -60,8 +62,8 @@ LEVELS = (
     (Permit.FLAGS, Permit.ALL),
     (Permit.ARRIVALS, Permit.FLAGS, Permit.ALL),
 )
-KEEPS_ITS_STATE = frozenset({"sqlite"})
-"""Implementations whose factory finds again what it left in the same folder."""
+FORGETFUL = frozenset({"memory"})
+"""Implementations that cannot be opened again."""
 
 people = st.sampled_from(PEOPLE)
 names = st.sampled_from(NAMES)
@@ -110,8 +112,13 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
-        self._keeps = name in KEEPS_ITS_STATE
         self._folder = Path(tempfile.mkdtemp(prefix="model"))
+        self._keeps = name not in FORGETFUL
+        self._closing = ExitStack()
+        self._closing.callback(shutil.rmtree, self._folder)
+        self._url = None
+        if _is_server(name):
+            self._url = self._closing.enter_context(world.empty_database())
         self._generation = 0
         self._loop = Loop()
         self._people = {name: Person() for name in PEOPLE}
@@ -141,7 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
             self._run(self._close)
         finally:
             self._loop.end()
-            shutil.rmtree(self._folder)
+            self._closing.close()
 
     def _run(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> Any:
         return self._loop.run(function, *args)
@@ -153,19 +160,19 @@ class StoreMachine(RuleBasedStateMachine):
         return self._folder / str(self._generation)
 
     async def _open(self) -> None:
-        opener = IMPLEMENTATIONS[self._name]
-        options: dict[str, object] = {}
-        if "options" in inspect.signature(opener).parameters:
-            self._files = ForgetfulFiles()
-            # Small bounds: mailboxes are forgotten and read again, segments fill up.
-            options["options"] = StoreOptions(
-                segment_limit_bytes=600,
-                files=self._files,
-                new_index=lambda: StoreIndex(max_entries=8, max_mailboxes=3),
-                new_database=HastyDatabase,
-            )
+        self._files = ForgetfulFiles()
+        # Small bounds: mailboxes are forgotten and read again, segments fill up.
+        bounds = StoreOptions(
+            segment_limit_bytes=600,
+            files=self._files,
+            new_index=lambda: StoreIndex(max_entries=8, max_mailboxes=3),
+            new_database=HastyDatabase,
+        )
         self._state_dir.mkdir(exist_ok=True)
-        self._context = opener(self._state_dir, **options)
+        wanted = inspect.signature(IMPLEMENTATIONS[self._name]).parameters
+        given = {"options": bounds, "url": self._url}
+        arguments = {name: given[name] for name in given if name in wanted}
+        self._context = IMPLEMENTATIONS[self._name](self._state_dir, **arguments)
         self._over = trio.Event()
         self._ended = trio.Event()
         opened = trio.Event()
@@ -612,6 +619,7 @@ class StoreMachine(RuleBasedStateMachine):
     def restart(self, loses_power: bool) -> None:
         """The next store sees what was durable; after a power cut there is junk behind it."""
         before = self._state_dir
+        loses_power = loses_power and not _is_server(self._name)
         if loses_power:
             self._generation += 1
             self._files.left_by_a_power_cut(before, self._state_dir)
@@ -624,6 +632,11 @@ class StoreMachine(RuleBasedStateMachine):
         self._reopen_at = self._steps + STEPS_BETWEEN_RESTARTS
 
 
+def _is_server(name: str) -> bool:
+    """Whether a database server keeps the state: it outlives the store by itself."""
+    return "url" in inspect.signature(IMPLEMENTATIONS[name]).parameters
+
+
 def _with_modseq(message: Any, modseq: int) -> Any:
     return type(message)(message.content, message.flags, message.date_s, modseq)
 
@@ -632,10 +645,13 @@ def _with_modseq(message: Any, modseq: int) -> Any:
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_any_history_is_that_of_a_dictionary(name: str) -> None:
     is_steady = settings.default.derandomize
+    if _is_server(name) and (reason := world.postgres.missing()):
+        pytest.skip(reason)
+    steady_examples = 3 if _is_server(name) else 10  # a server takes ten times as long
     run_state_machine_as_test(
         partial(StoreMachine, name),
         settings=settings(
-            max_examples=12 if is_steady else 300,
+            max_examples=steady_examples if is_steady else 300,
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
             # Making a history short takes minutes: `explore` does it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.store import StoreOptions
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.adapters.storage.transaction import DROP_AT_ONCE
-from chatmail.domain.model.errors import MailboxGone
+from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
 from tests import postgres
@@ -66,6 +67,21 @@ async def test_of_simultaneous_creations_one_wins(pair: Pair) -> None:
     assert await pair[0].accounts.count() == 3
     for stores in pair:
         await check_index_equals_database(stores)
+
+
+async def test_an_account_that_came_and_went_is_a_passing_trouble(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    account = await one.account()
+    writer = other.store._writer
+    await other.accounts.get(account.address)
+    never = SimpleNamespace(one=lambda address: None)
+    monkeypatch.setattr(writer._committer._sql, "account_at", never)
+    with pytest.raises(TransientFailure):
+        await other.account()
+    monkeypatch.undo()
+    assert (await other.account()).id == account.id
 
 
 async def test_uids_never_collide(pair: Pair) -> None:
