@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import smtplib
 import struct
 from collections.abc import Iterator
@@ -12,15 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import raw, wire
+from tests.e2e.databases import sqlite_only
 from tests.e2e.promises import SentMail, check_stored, stored
 from tests.e2e.raw import TunedRelay
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.strace import fault
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CHATMAIL_TEST_DATABASE") == "postgresql",
-    reason="the faults are in segments and in the files of SQLite",
-)
+pytestmark = sqlite_only("faults of the files that hold mail")
 
 WRITES = "pwrite64,pwritev,pwritev2"
 SYNCS = "fsync,fdatasync"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import imaplib
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,22 +45,15 @@ def await_line(client: imaplib.IMAP4, wanted: bytes) -> list[bytes]:
     return lines
 
 
-@contextlib.contextmanager
-def database(relay: Relay) -> Iterator[sqlite3.Connection]:
-    path = relay.folder / "state" / "chatmail.db"
-    with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
-        yield connection
-
-
 def rows(relay: Relay, query: str) -> int:
-    with database(relay) as connection:
+    with relay.rows() as connection:
         return int(connection.execute(query).fetchone()[0])
 
 
 def make_old(relay: Relay, account: Account) -> None:
     """Put the last login 100 days back in the stopped relay's database."""
     day = int(time.time()) // DAY_S * DAY_S - 100 * DAY_S
-    with database(relay) as connection, connection:
+    with relay.rows() as connection:
         changed = connection.execute(
             "UPDATE accounts SET first_login_day = ?, last_login_day = ? WHERE address = ?",
             (day, day, account[0]),

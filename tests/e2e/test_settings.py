@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
-import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -405,11 +403,9 @@ def test_bad_and_unknown_stored_texts_are_told_once_and_kept(stopped: Configured
         "__REGISTRATION_USERNAME_MIN__": "12",
         "__APPENDLIMIT__": "20971520",
     }
-    with (
-        contextlib.closing(sqlite3.connect(stopped.folder / "state" / "chatmail.db")) as database,
-        database,
-    ):
-        database.executemany("INSERT INTO settings VALUES (?, ?)", rows.items())
+    with stopped.rows() as database:
+        for row in rows.items():
+            database.execute("INSERT INTO settings VALUES (?, ?)", row)
     stopped.start()
     assert stopped.said("setting_ignored") == 2
     listed = rpc(stopped, "setting.list")["result"]["settings"]
@@ -420,8 +416,7 @@ def test_bad_and_unknown_stored_texts_are_told_once_and_kept(stopped: Configured
     change(stopped, limits_send_burst=5)
     assert stopped.said("setting_ignored") == 2
     assert Web(stopped).post("/new").status == 200  # names of 9 characters still
-    kept = sqlite3.connect(f"file:{stopped.folder}/state/chatmail.db?mode=ro", uri=True)
-    with contextlib.closing(kept):
+    with stopped.rows() as kept:
         assert rows.items() <= dict(kept.execute("SELECT key, value FROM settings")).items()
 
 

@@ -23,7 +23,7 @@ from deltachat_rpc_client import EventType
 
 from tests import postgres
 from tests.e2e import wire
-from tests.e2e.configured import ConfiguredRelay
+from tests.e2e.configured import ConfiguredRelay, Table
 from tests.e2e.cores import Cores, await_event, await_text, introduce, second_device
 from tests.e2e.databases import needs_postgres
 from tests.e2e.ledger import Ledger, Persistent, sending
@@ -31,6 +31,7 @@ from tests.e2e.mailbox import await_messages, messages, stored, usage_kib
 from tests.e2e.raw import RawImap, Sender, client, fill, in_parallel, newcomer
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import wait_until
+from tests.e2e.test_settings import said
 from tests.e2e.web import Web
 
 pytestmark = needs_postgres
@@ -52,11 +53,11 @@ class Pair:
 
 
 @contextlib.contextmanager
-def running_pair(folder: Path) -> Iterator[Pair]:
+def running_pair(folder: Path, **tables: Table) -> Iterator[Pair]:
     """Start both at the same instant on an empty database; both have to end well."""
     server = postgres.shared()
     url = server.fresh_database()
-    pair = Pair(*(ConfiguredRelay(folder / name, database=url) for name in "ab"))
+    pair = Pair(*(ConfiguredRelay(folder / name, database=url, tables=tables) for name in "ab"))
     try:
         in_parallel([relay.start for relay in pair])
         yield pair
@@ -539,6 +540,51 @@ def test_each_report_is_delivered_once_whoever_does_it(pair: Pair) -> None:
     for account, wanted in zip(accounts, map(sum, zip(reports, mail, strict=True)), strict=True):
         await_messages(pair.a, account, wanted)
         await_messages(pair.b, account, wanted)
+
+
+# --- what runs by itself -------------------------------------------------------------------------
+
+
+def test_a_setting_changed_on_one_holds_on_the_other(pair: Pair) -> None:
+    name = "limits_max_recipients"
+    entry = "/shared/vendor/deltachat/maxsmtprecipients"
+    with client(pair.b, newcomer(pair.b)) as raw:
+
+        def holds(value: bytes) -> bool:
+            return raw.ok(f'GETMETADATA "" {entry}').literals == [value]
+
+        said(pair.a, "settings", "set", name, "7")
+        wait_until("b follows", lambda: holds(b"7"), SOON_S)
+        assert said(pair.b, "settings", "get", name)["effective"] == "7"
+        said(pair.a, "settings", "reset", name)
+        wait_until("b follows back", lambda: holds(b"1000"), SOON_S)
+
+
+def test_retention_of_both_removes_once_and_tells_everybody(tmp_path: Path) -> None:
+    with running_pair(tmp_path, retention={"interval": '"1s"'}) as pair:
+        account = newcomer(pair.a)
+        message = wire.encrypted(account[0])[1]
+        idlers = [client(relay, account, "INBOX") for relay in pair]
+        with client(pair.b, account) as other, idlers[0], idlers[1]:
+            old = '"01-Jan-2024 00:00:00 +0000"'
+            tags = [raw.idle() for raw in idlers]
+            for _ in range(5):
+                assert other.append(message, f"INBOX {old}").is_ok
+            assert other.append(message).is_ok
+            for raw, tag in zip(idlers, tags, strict=True):
+                there = gone = 0
+                while (there, gone) != (1, 5):
+                    line = raw.idle_line()
+                    number, what = int(line.split()[1]), line.split()[2]
+                    assert what in (b"EXISTS", b"EXPUNGE")
+                    there, gone = (number, gone) if what == b"EXISTS" else (there - 1, gone + 1)
+                raw.done(tag)
+            expected = {b"MESSAGES": 1, b"UIDNEXT": 7, b"UNSEEN": 1}
+            for raw in (*idlers, other):
+                facts = status(raw, "INBOX")
+                assert {name: facts[name] for name in expected} == expected
+        for relay in pair:
+            assert [uid for uid, _ in stored(relay, account)] == [6]
 
 
 # --- real clients ------------------------------------------------------------------------------
