@@ -219,9 +219,13 @@ def search_bodies(attacker: Attacker) -> None:
         session.run(b'SEARCH OR BODY "nowhere at all" TEXT "nor here"')
 
 
-_BOMB = (lambda deflate: deflate.compress(bytes(256 << 20)) + deflate.flush())(
-    zlib.compressobj(9, wbits=-15)
-) if "bomb" in sys.argv else b""
+_BOMB = (
+    (lambda deflate: deflate.compress(bytes(256 << 20)) + deflate.flush())(
+        zlib.compressobj(9, wbits=-15)
+    )
+    if "bomb" in sys.argv
+    else b""
+)
 
 ATTACKS: dict[str, tuple[Callable[[Attacker], None], int]] = {
     "slow_reader": (slow_reader, 20),

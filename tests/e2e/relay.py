@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.e2e import databases
 
 COMMAND = [sys.executable, "-m", "chatmail"]
-START_S = 20
+START_S = 60
 FACES = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
 
 _CONFIG = """\

@@ -23,8 +23,17 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.hostile import ATTACKS
-from tests.e2e.raw import RawImap, Sender, client, fill, newcomer, peak_kib, running
-from tests.e2e.raw import forget_peak, resident_kib
+from tests.e2e.raw import (
+    RawImap,
+    Sender,
+    client,
+    fill,
+    forget_peak,
+    newcomer,
+    peak_kib,
+    resident_kib,
+    running,
+)
 from tests.e2e.relay import Relay, wait_until
 
 ROUNDS = 5
@@ -131,7 +140,9 @@ def live(neighbours: tuple[Neighbour, ...]) -> None:
 
 
 @contextlib.contextmanager
-def attacker(relay: Relay, attack: str, account: tuple[str, str]) -> Iterator[subprocess.Popen[str]]:
+def attacker(
+    relay: Relay, attack: str, account: tuple[str, str]
+) -> Iterator[subprocess.Popen[str]]:
     """The process that attacks when it is told to."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.e2e.hostile", attack, str(relay.ports["imaps"]), *account],
