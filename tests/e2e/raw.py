@@ -445,6 +445,17 @@ def resident_kib(relay: Relay) -> int:
     return _memory_kib(relay, "VmRSS")
 
 
+def peak_kib(relay: Relay) -> int:
+    """The peak of resident memory since `forget_peak`, KiB."""
+    return _memory_kib(relay, "VmHWM")
+
+
+def forget_peak(relay: Relay) -> None:
+    """Have the kernel measure the peak from now on (proc(5), clear_refs)."""
+    assert relay.process is not None
+    Path(f"/proc/{relay.process.pid}/clear_refs").write_text("5")
+
+
 def _memory_kib(relay: Relay, name: str) -> int:
     assert relay.process is not None
     status = Path(f"/proc/{relay.process.pid}/status").read_text()
@@ -482,14 +493,13 @@ class Watch:
             self.rounds += 1
 
     def __enter__(self) -> Watch:
-        assert self._relay.process is not None
         self._before = resident_kib(self._relay)
-        Path(f"/proc/{self._relay.process.pid}/clear_refs").write_text("5")
+        forget_peak(self._relay)
         self._run = self._pool.submit(self._watch)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.peak_kib = _memory_kib(self._relay, "VmHWM")
+        self.peak_kib = peak_kib(self._relay)
         self.grown_kib = self.peak_kib - self._before
         self._over.set()
         assert self._run is not None

@@ -15,7 +15,6 @@ import trio
 from chatmail.adapters.imap.session import Session
 from chatmail.domain.wire.imap.responses import untagged_ok
 
-SLICE_S: Final = 0.002
 READY_S: Final = 0.5
 SILENT_S: Final = 10.0
 TICKS_PER_TURN: Final = 500
@@ -25,24 +24,22 @@ _STILL_WORKING: Final = untagged_ok("Still working")
 class Pace:
     """The pace of one command. `tick` stands between whole response lines only."""
 
-    __slots__ = ("_began_s", "_session", "_ticks", "_turn_until")
+    __slots__ = ("_began_s", "_session", "_ticks")
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._ticks = 0
         self._began_s = trio.current_time()
-        self._turn_until = self._began_s + SLICE_S
 
     async def tick(self) -> None:
         """Give way if this turn was long; write if there is or should be something to read."""
         self._ticks += 1
         now = trio.current_time()
-        if now < self._turn_until and self._ticks < TICKS_PER_TURN:
+        if now < self._session.turn_until and self._ticks < TICKS_PER_TURN:
             return
         self._ticks = 0
         await self._write(now - max(self._began_s, self._session.flushed_s))
-        await trio.lowlevel.checkpoint()
-        self._turn_until = trio.current_time() + SLICE_S
+        await self._session.give_way()
 
     async def _write(self, silent_s: float) -> None:
         session = self._session

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from chatmail.adapters.imap.turns import Turns
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxInfo
 from chatmail.domain.model.message import Door
@@ -105,3 +106,4 @@ class ImapServices:
     clock: Clock
     drain: DrainSignal
     log: Log
+    turns: Turns = attrs.field(factory=Turns)

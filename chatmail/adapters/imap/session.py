@@ -45,6 +45,10 @@ BURST_S: Final = 0.020
 """Pause behind news that nobody waited for a command to tell: what comes meanwhile is one line."""
 EVENTS_PER_TURN: Final = 32
 """Pipelined commands executed before other connections get a turn."""
+SLICE_S: Final = 0.002
+"""Work at a stretch before other connections get a turn."""
+REGAINED: Final = 0.25
+"""Of the time a session waits for its client, so much becomes its slice again."""
 
 
 class Farewell(Exception):
@@ -127,6 +131,8 @@ class Session:
         "_idle_scope",
         "_out",
         "_out_octets",
+        "_slice_left_s",
+        "_waits_since_s",
         "account_or_none",
         "failures",
         "flushed_s",
@@ -146,6 +152,7 @@ class Session:
         "ticket",
         "token",
         "tree",
+        "turn_until",
     )
 
     def __init__(self, stream: ByteStream, services: ImapServices, scope: trio.CancelScope) -> None:
@@ -170,6 +177,9 @@ class Session:
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
         self.flushed_s = self.started_s
+        self.turn_until = self.started_s + SLICE_S
+        self._waits_since_s = self.started_s
+        self._slice_left_s = SLICE_S
         self._out: list[bytes] = []
         self._out_octets = 0
         self._events = 0
@@ -209,7 +219,13 @@ class Session:
             # A slow reader may take longer than any patience; the stream watches its progress.
             self.scope.deadline = math.inf
             await self.flush()
-            await trio.lowlevel.checkpoint()
+            if trio.current_time() >= self.turn_until:
+                await self.give_way()
+
+    async def give_way(self) -> None:
+        """Let others run, and wait until it is this session's turn among those that work long."""
+        await self.services.turns.take()
+        self.turn_until = trio.current_time() + SLICE_S
 
     @property
     def queued_octets(self) -> int:
@@ -238,9 +254,10 @@ class Session:
                 if self._farewell is not None:
                     raise Farewell(self._farewell)
                 self._events += 1
-                if self._events % EVENTS_PER_TURN == 0:
+                # Commands may be short and many: the slice is the session's, not the command's.
+                if self._events % EVENTS_PER_TURN == 0 or trio.current_time() >= self.turn_until:
                     await self.flush_if_large()
-                    await trio.lowlevel.checkpoint()
+                    await self.give_way()
                 return event
             deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
             if self.notifier is not None and patience_s is None:
@@ -264,9 +281,14 @@ class Session:
         if self._farewell is not None:
             raise Farewell(self._farewell)
         self.scope.deadline = deadline
-        self.is_waiting = True
+        self._begin_to_wait()
         octets = await self.stream.receive_some()
         return self._received(octets)
+
+    def _begin_to_wait(self) -> None:
+        self.is_waiting = True
+        self._waits_since_s = trio.current_time()
+        self._slice_left_s = max(0.0, self.turn_until - self._waits_since_s)
 
     async def _receive_notified(self, notifier: Notifier, deadline: float) -> bytes:
         """Do what `receive` does, and push events meanwhile (RFC 5465 §3.1)."""
@@ -293,7 +315,11 @@ class Session:
 
     def _received(self, octets: bytes) -> bytes:
         self.is_waiting = self.is_mute = False
-        if self.scope.deadline - trio.current_time() < COMMAND_S:
+        now = trio.current_time()
+        # Nobody gets a whole slice for each line of a flood.
+        regained = (now - self._waits_since_s) * REGAINED
+        self.turn_until = now + min(SLICE_S, self._slice_left_s + regained)
+        if self.scope.deadline - now < COMMAND_S:
             self.scope.deadline = math.inf
         if self.scope.cancel_called:  # while the octets were on their way to this task
             raise Farewell(self.farewell())
@@ -318,7 +344,7 @@ class Session:
         self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
             self._idle_scope = None if is_deaf else idle_scope
-            self.is_waiting = True
+            self._begin_to_wait()
             # Hints set the flag first and cancel then; one that came before counts as well.
             if selection is not None and selection.is_dirty and is_idle:
                 idle_scope.cancel()

@@ -1,6 +1,6 @@
 """TLS handshakes in an orderly queue.
 
-A restart makes every client come at once: a handshake costs about 1 ms, so some tens take a step
+A restart makes every client come at once: a handshake costs about 1 ms, so a few take a step
 between two looks at everybody else, and the others wait their turn. A turn is one step without
 waiting: whoever has sent nothing, or stops in the middle, holds no turn and keeps nobody waiting.
 """
@@ -18,7 +18,8 @@ from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
 from chatmail.adapters.net.tls_stream import TlsStream
 
 HANDSHAKE_S: Final = 10.0
-CONCURRENT: Final = 50
+CONCURRENT: Final = 4
+"""So many milliseconds a flood of connections takes of everybody else's time at once."""
 
 _BY_ALPN: Final = {"imap": TlsPurpose.IMAP, "smtp": TlsPurpose.SUBMISSION}
 

@@ -1,0 +1,217 @@
+"""While somebody misuses the relay, its other users notice next to nothing.
+
+In turns of a second the hostile client rests and works. Meanwhile a neighbour asks NOOP and sends
+itself mail, at this relay and at a second one that nobody attacks. Of each turn the slowest
+hundredth counts, of all turns the median. That has to stay within twice what it was in the quiet
+turns, or what the second relay showed at the same time: so a busy machine is no failure, and an
+unfair relay is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import wire
+from tests.e2e.hostile import ATTACKS
+from tests.e2e.raw import (
+    RawImap,
+    Sender,
+    client,
+    fill,
+    forget_peak,
+    newcomer,
+    peak_kib,
+    resident_kib,
+    running,
+)
+from tests.e2e.relay import Relay, wait_until
+
+ROUNDS = 5
+TURN_S = 1.0
+FACTOR = 2.0
+# Below this a person or Delta Chat core cannot tell, and one slice of somebody's work decides.
+NOOP_FLOOR_S = 0.015
+MAIL_FLOOR_S = 0.040
+MAILS_APART_S = 0.030  # more than one burst of EXISTS, spec mail 4.4
+
+# MiB of resident memory above what the relay had before, with all hostile sessions open.
+CEILINGS = {
+    "slow_reader": 24,
+    "endless_literal": 24,
+    "pipelined_fetch": 24,
+    "bomb": 24,
+    "compressed_flood": 24,
+    "many_sessions": 48,
+    "search_bodies": 24,
+}
+
+
+@pytest.fixture(scope="module")
+def relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Relay, Relay]]:
+    """The one that is attacked, and the one that is not."""
+    folder = tmp_path_factory.mktemp("neighbours")
+    with running(Relay(folder / "attacked")) as attacked, running(Relay(folder / "calm")) as calm:
+        yield attacked, calm
+
+
+@pytest.fixture(scope="module")
+def victim(relays: tuple[Relay, Relay]) -> tuple[str, str]:
+    """The hostile client's own account: 2,000 messages, and one of the largest size."""
+    account = newcomer(relays[0])
+    fill(relays[0], account, 2000, size=4000)
+    with client(relays[0], account) as raw:
+        raw.ok("CREATE Large")
+        assert raw.append(wire.encrypted(account[0], 30_000_000)[1], "Large").is_ok
+    return account
+
+
+@dataclass
+class Times:
+    """What a neighbour saw, turn by turn: seconds."""
+
+    noop: list[float] = field(default_factory=list)
+    mail: list[float] = field(default_factory=list)
+
+
+class Neighbour:
+    """Somebody with mail to read and to send."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._account = newcomer(relay)
+        self._asking = client(relay, self._account, "INBOX")
+        self._waiting: RawImap = client(relay, self._account, "INBOX")
+        self._waiting.idle()
+        self._sender = Sender(relay)
+        self.noop: list[float] = []
+        self.mail: list[float] = []
+
+    def close(self) -> None:
+        """Leave."""
+        for raw in (self._asking, self._waiting):
+            raw.close()
+        self._sender.__exit__()
+
+    def ask(self) -> None:
+        """One NOOP."""
+        began = time.monotonic()
+        self._asking.ok("NOOP")
+        self.noop.append(time.monotonic() - began)
+
+    def write(self) -> None:
+        """One message, from the first octet to the EXISTS in IDLE."""
+        began = time.monotonic()
+        self._sender.send(self._account[0])
+        assert self._waiting.idle_line().endswith(b" EXISTS")
+        self.mail.append(time.monotonic() - began)
+
+    def turn(self) -> tuple[float, float]:
+        """The slowest hundredth of what was measured since the last call."""
+        slowest = _slowest(self.noop), _slowest(self.mail)
+        self.noop, self.mail = [], []
+        return slowest
+
+
+def _slowest(times: list[float]) -> float:
+    return sorted(times)[math.ceil(len(times) * 0.99) - 1]
+
+
+def live(neighbours: tuple[Neighbour, ...]) -> None:
+    """One turn, both relays in alternation."""
+    end = time.monotonic() + TURN_S
+    next_mail = 0.0
+    while time.monotonic() < end:
+        for neighbour in neighbours:
+            neighbour.ask()
+        if time.monotonic() >= next_mail:
+            for neighbour in neighbours:
+                neighbour.write()
+            next_mail = time.monotonic() + MAILS_APART_S
+        time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def attacker(
+    relay: Relay, attack: str, account: tuple[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """The process that attacks when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.hostile", attack, str(relay.ports["imaps"]), *account],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def tell(process: subprocess.Popen[str], command: str) -> None:
+    """Give a command and wait until it is done."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{command}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+
+
+def rests(relay: Relay) -> bool:
+    """Whether the relay has nothing to do."""
+    before = relay.cpu_s()
+    time.sleep(0.2)
+    return relay.cpu_s() - before < 0.03
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_neighbours_are_served_as_ever(
+    relays: tuple[Relay, Relay], victim: tuple[str, str], attack: str
+) -> None:
+    attacked, calm = relays
+    turns: dict[str, list[tuple[float, float]]] = {"quiet": [], "hostile": [], "other": []}
+    with (
+        contextlib.closing(Neighbour(attacked)) as near,
+        contextlib.closing(Neighbour(calm)) as far,
+        attacker(attacked, attack, victim) as process,
+    ):
+        tell(process, "stop")
+        live((near, far))
+        near.turn()
+        far.turn()
+        before = resident_kib(attacked)
+        forget_peak(attacked)
+        used = attacked.cpu_s()
+        for _ in range(ROUNDS):
+            wait_until("the relay rests", lambda: rests(attacked))
+            live((near, far))
+            turns["quiet"].append(near.turn())
+            far.turn()
+            tell(process, "go")
+            live((near, far))
+            turns["hostile"].append(near.turn())
+            turns["other"].append(far.turn())
+            tell(process, "stop")
+        used = attacked.cpu_s() - used
+        peak = peak_kib(attacked)
+    median = {
+        who: tuple(statistics.median(values) for values in zip(*times, strict=True))
+        for who, times in turns.items()
+    }
+    print(f"{attack}: grown {(peak - before) / 1024:.1f} MiB, {used:.1f} s of CPU")
+    for who, (noop, mail) in median.items():
+        print(f"  {who:8} NOOP {noop * 1000:6.1f} ms, mail {mail * 1000:6.1f} ms")
+    assert peak - before < CEILINGS[attack] * 1024
+    for index, floor in enumerate((NOOP_FLOOR_S, MAIL_FLOOR_S)):
+        usual = max(median["quiet"][index], median["other"][index], floor / FACTOR)
+        assert median["hostile"][index] <= FACTOR * usual, ("NOOP", "mail")[index]
