@@ -21,6 +21,7 @@ from chatmail.domain.model.mailbox import (
 )
 
 JOURNAL_LENGTH: Final = 4096
+FEW: Final = 64
 
 
 class LoadedMailbox:
@@ -67,10 +68,19 @@ class LoadedMailbox:
         """Remove messages; the old sequence of UIDs stays as it is for those who hold it."""
         if modseq <= self.head.highest_modseq:
             return
-        for uid in uids:
-            if self.entries.pop(uid, None) is not None:
-                self._note(modseq, uid, was_expunged=True)
-        self.uids = array("I", self.entries)
+        gone = [uid for uid in uids if self.entries.pop(uid, None) is not None]
+        for uid in gone:
+            self._note(modseq, uid, was_expunged=True)
+        self.uids = self._uids_without(gone)
+
+    def _uids_without(self, gone: Sequence[int]) -> array[int]:
+        """Return a new sequence; a few UIDs leave 100,000 in 0.1 ms instead of 3."""
+        if len(gone) > FEW:
+            return array("I", self.entries)
+        uids = self.uids[:]
+        for uid in gone:
+            del uids[bisect_left(uids, uid)]
+        return uids
 
     def catch_up(
         self,
@@ -125,6 +135,10 @@ class LoadedMailbox:
         Args:  older_expunges: what the journal has forgotten, when `modseq` is below its floor.
         """
         head = self.head
+        if modseq >= head.highest_modseq and uid_next >= head.uid_next:
+            return _nothing_new(
+                head
+            )  # two looks of three, in a session that is told of one message
         uids = self.uids
         first_new = bisect_left(uids, uid_next)
         arrived = [self.entries[uid] for uid in uids[first_new:]]
@@ -158,3 +172,13 @@ class LoadedMailbox:
         if len(journal) >= JOURNAL_LENGTH:
             self.journal_floor = journal.popleft()[0]
         journal.append((modseq, uid, was_expunged))
+
+
+def _nothing_new(head: MailboxHead) -> MailboxChanges:
+    return MailboxChanges(
+        highest_modseq=Modseq(head.highest_modseq),
+        uid_next=Uid(head.uid_next),
+        arrived=(),
+        changed=(),
+        expunged=(),
+    )
