@@ -215,7 +215,7 @@ def empty_database() -> Iterator[str]:
         if table.name not in ("schema_version", "store_facts")
     ]
     with psycopg.connect(url, autocommit=True) as connection:
-        for table in (*tables, "contents", "writers", "server_keys"):
+        for table in (*tables, "contents", "pieces", "writers", "server_keys"):
             connection.execute(f"DELETE FROM {table}".encode())
         connection.execute(b"DELETE FROM store_facts WHERE name = 'last_deleted_uid_validity'")
         connection.execute(b"UPDATE store_facts SET value = 0 WHERE name = %s", [GENERATION_NAME])

@@ -14,6 +14,11 @@ POSTGRESQL_STATEMENTS: Final = (
         blob BIGINT NOT NULL PRIMARY KEY, header BYTEA NOT NULL, body BYTEA NOT NULL)""",
     "ALTER TABLE contents ALTER COLUMN header SET STORAGE EXTERNAL",
     "ALTER TABLE contents ALTER COLUMN body SET STORAGE EXTERNAL",
+    # Bodies too large to be handled in one piece; the row in `contents` has an empty one then.
+    """CREATE TABLE pieces (
+        blob BIGINT NOT NULL, number INTEGER NOT NULL, octets BYTEA NOT NULL,
+        PRIMARY KEY (blob, number))""",
+    "ALTER TABLE pieces ALTER COLUMN octets SET STORAGE EXTERNAL",
     # Catching up asks for what came after a modseq.
     "CREATE INDEX messages_by_modseq ON messages (mailbox, modseq)",
     # Every batch rewrites heads and reference counts: room on the page keeps indexes untouched.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 
+from chatmail.adapters.storage.errors import StoreFailed
 from chatmail.adapters.storage.postgresql.link import Link
 from chatmail.adapters.storage.spool import RESERVED_BYTES, SegmentSpool
 from chatmail.domain.model.mailbox import MailboxEntry
@@ -16,9 +17,18 @@ from chatmail.domain.model.message import Body
 
 RECENT_BYTES: Final = 16 * 1024 * 1024
 RECENT_MESSAGE_BYTES: Final = 256 * 1024
+PIECE_BYTES: Final = 1024 * 1024
+"""A larger body is stored in pieces of this size: what is in memory of it at a time."""
+
 MAX_QUERY_BYTES: Final = 4 * 1024 * 1024
 
 _STORE: Final = "INSERT INTO contents (blob, header, body) VALUES (%s, %s, %s)"
+_STORE_PIECE: Final = "INSERT INTO pieces (blob, number, octets) VALUES (%s, %s, %s)"
+_READ_PIECES: Final = """SELECT part.number, substring(octets FROM part.first FOR part.length)
+    FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::int[], %s::int[])
+        AS part (number, blob, piece, first, length)
+    JOIN pieces ON pieces.blob = part.blob AND pieces.number = part.piece
+    ORDER BY part.number, part.piece"""
 # substring counts from 1; of a value that is stored in pieces it reads only those it needs.
 _READ: Final = """SELECT part.number,
         substring(header FROM part.header_from FOR part.header_length)
@@ -35,20 +45,26 @@ class ContentMissing(Exception):
 def store_spooled(link: Link, bodies: Mapping[int, Body]) -> None:
     """Insert the large contents, by blob id, inside the batch's transaction.
 
-    They lie in the spool; one at a time is in memory. Small ones travel with their rows.
+    They lie in the spool; one piece at a time is in memory. Small ones travel with their rows.
     Raises:  StorageFault.
     """
     for blob, body in bodies.items():
         if isinstance(body.spooled, SegmentSpool):
-            link.execute(_STORE, blob, bytes(body.header), _spooled(body.spooled))
+            if body.content_size > PIECE_BYTES:
+                link.execute(_STORE, blob, bytes(body.header), b"")
+                for number, octets in enumerate(_pieces(body.spooled)):
+                    link.execute(_STORE_PIECE, blob, number, octets)
+            else:
+                link.execute(_STORE, blob, bytes(body.header), b"".join(_pieces(body.spooled)))
 
 
-def _spooled(spool: SegmentSpool) -> memoryview:
-    if not spool.content_size:
-        return memoryview(b"")
-    length = RESERVED_BYTES + spool.content_size
-    view = memoryview(mmap.mmap(spool.fd, length, prot=mmap.PROT_READ))
-    return view[RESERVED_BYTES:]
+def _pieces(spool: SegmentSpool) -> Iterator[bytes]:
+    for start in range(0, spool.content_size, PIECE_BYTES):
+        length = min(PIECE_BYTES, spool.content_size - start)
+        octets = os.pread(spool.fd, length, RESERVED_BYTES + start)
+        if len(octets) != length:
+            raise StoreFailed("the spool ends too early")
+        yield octets
 
 
 @attrs.frozen
@@ -79,6 +95,21 @@ class Part:
         body_from = max(self.start, border) - border
         return (self.blob, self.start + 1, in_header, body_from + 1, self.length - in_header)
 
+    @property
+    def is_in_pieces(self) -> bool:
+        """Say whether the body lies in pieces."""
+        return self.entry.size - self.entry.header_size > PIECE_BYTES
+
+    def pieces(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (piece, first octet from 1, length) for what the part has of the body."""
+        _, _, _, first, length = self.row()
+        start, end = first - 1, first - 1 + length
+        while start < end:
+            piece, offset = divmod(start, PIECE_BYTES)
+            taken = min(PIECE_BYTES - offset, end - start)
+            yield piece, offset + 1, taken
+            start += taken
+
 
 def read_parts(link: Link, parts: Sequence[Part]) -> list[bytes]:
     """Read parts, several in one query; blocks.
@@ -98,15 +129,29 @@ def read_parts(link: Link, parts: Sequence[Part]) -> list[bytes]:
 
 
 def _read_group(link: Link, parts: Sequence[Part]) -> list[bytes]:
-    columns = zip(*(part.row() for part in parts), strict=True)
     numbers = list(range(len(parts)))
-    rows = link.look(_READ, numbers, *(list(column) for column in columns))
-    found = dict(rows)
-    pieces = [found.get(number) for number in numbers]
-    for part, piece in zip(parts, pieces, strict=True):
-        if piece is None or len(piece) != part.length:
-            raise ContentMissing("a message is not whole")
-    return [bytes(piece) for piece in pieces if piece is not None]
+    spans = [part.row() for part in parts]
+    # Of a body in pieces the row has nothing.
+    rows = [
+        (*span[:4], 0) if part.is_in_pieces else span
+        for part, span in zip(parts, spans, strict=True)
+    ]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    found = {number: [octets] for number, octets in link.look(_READ, numbers, *columns)}
+    pieces = [
+        (number, part.blob, *piece)
+        for number, part in enumerate(parts)
+        if part.is_in_pieces
+        for piece in part.pieces()
+    ]
+    if pieces:
+        columns = [list(column) for column in zip(*pieces, strict=True)]
+        for number, octets in link.look(_READ_PIECES, *columns):
+            found.setdefault(number, []).append(octets)
+    whole = [b"".join(found.get(number, ())) for number in numbers]
+    if any(len(octets) != part.length for octets, part in zip(whole, parts, strict=True)):
+        raise ContentMissing("a message is not whole")
+    return whole
 
 
 class RecentContents:

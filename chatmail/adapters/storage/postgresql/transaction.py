@@ -43,7 +43,9 @@ _COUNT_REFS: Final = """UPDATE blobs SET refs = refs + changed.count
 _BURY: Final = """WITH gone AS (
         DELETE FROM blobs WHERE id = ANY(%s::bigint[]) RETURNING id, segment, place, size)
     INSERT INTO dead_blobs (id, segment, place, size) SELECT id, segment, place, size FROM gone"""
-_DROP_CONTENTS: Final = "DELETE FROM contents WHERE blob = ANY(%s::bigint[])"
+_DROP_CONTENTS: Final = """WITH in_pieces AS (
+        DELETE FROM pieces WHERE blob = ANY(%s::bigint[]))
+    DELETE FROM contents WHERE blob = ANY(%s::bigint[])"""
 
 _DROP_DEAD: Final = "DELETE FROM dead_blobs WHERE id = ANY(%s::bigint[])"
 _NEXT_MAILBOXES: Final = "SELECT id FROM mailboxes WHERE id > %s ORDER BY id LIMIT %s"
@@ -214,7 +216,7 @@ class SharedTransaction(Transaction):
             if dead:
                 self._link.execute(_BURY, dead)
         if self._unused:
-            self._link.execute(_DROP_CONTENTS, self._unused)
+            self._link.execute(_DROP_CONTENTS, self._unused, self._unused)
 
     def told(self) -> list[str]:
         """Return everything others have to hear of."""
@@ -232,7 +234,7 @@ class SharedTransaction(Transaction):
 
     def erase(self, dead: Sequence[int]) -> None:
         """Delete contents that have been dead long enough."""
-        self._link.execute(_DROP_CONTENTS, list(dead))
+        self._link.execute(_DROP_CONTENTS, list(dead), list(dead))
         self._link.execute(_DROP_DEAD, list(dead))
 
     def count_after(

@@ -21,6 +21,7 @@ from chatmail.domain.ports.system import Clock
 
 ERASE_BATCH: Final = 500
 RECOUNT_BATCH: Final = 200
+FORGET_BATCH: Final = 200
 EXPUNGED_KEPT_S: Final = 30 * 86400  # spec mail 4.4, QRESYNC
 
 
@@ -147,8 +148,8 @@ class SharedUpkeep:
     async def _forget_expired(self) -> None:
         now_s = int(self._clock.now_s())
         before_s = now_s - EXPUNGED_KEPT_S
-        found = await self._reader.query(partial(_old_expunges, before_s))
-        if found:
+        # Each batch locks its mailboxes, so it is a small one.
+        while found := await self._reader.query(partial(_old_expunges, before_s)):
             await self._writer.do(_ForgetExpunges(found))
         await self._writer.do(_ForgetTombstones(now_s))
 
@@ -163,6 +164,7 @@ def _old_expunges(before_s: int, connection: Connection) -> list[tuple[MailboxId
         select(expunged.c.mailbox, func.max(expunged.c.modseq))
         .where(expunged.c.at_s < before_s)
         .group_by(expunged.c.mailbox)
+        .limit(FORGET_BATCH)
     )
     rows: Sequence[Any] = connection.execute(query).fetchall()
     return [(mailbox, modseq) for mailbox, modseq in rows]

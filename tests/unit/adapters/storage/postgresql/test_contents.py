@@ -103,3 +103,48 @@ async def test_a_row_without_content_is_told_of_and_never_served_short(database:
             with pytest.raises(TransientFailure):
                 await stores.mail.read(entry, 0, entry.size)
         assert stores.log.events == ["content_row_missing"] * 2
+
+
+async def test_a_large_body_is_stored_in_pieces_and_read_across_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents_module, "PIECE_BYTES", 1000)
+    octets = bytes(number * 7 % 251 for number in range(3500))
+    async with database.store() as stores:
+        account = await stores.account()
+        link = stores.store._writer._committer._database.writing
+        async with stores.blobs.spool() as spool:
+            await spool.write(octets)
+            body = await spool.seal(HEADER)
+            batch = IntakeBatch(
+                body=body, internal_date_s=NOW_S, deliveries=(Delivery(account.inbox),)
+            )
+            await stores.intake.commit(batch)
+        await stores.deliver(account.inbox)
+        await forgotten(stores)
+        assert list(link.all("SELECT length(octets) FROM pieces ORDER BY number")) == [
+            (1000,),
+            (1000,),
+            (1000,),
+            (500,),
+        ]
+        opened = await stores.mail.open(account.id, "INBOX")
+        entry, small = opened.entry(1), opened.entry(2)
+        whole = HEADER + octets
+        spans = [(0, len(whole)), (0, 5), (len(HEADER) - 3, 6), (len(HEADER) + 990, 2020)]
+        spans += [(len(HEADER) + 1000, 1000), (len(whole) - 5, 99)]
+        found = await stores.mail.read_many(
+            [(entry, *span) for span in spans] + [(small, 0, small.size)]
+        )
+        assert found[:-1] == [whole[start : start + length] for start, length in spans]
+        assert found[-1] == HEADER + b"hello\r\n"
+        link.execute("DELETE FROM pieces WHERE number = 1")
+        with pytest.raises(TransientFailure):
+            await stores.mail.read(entry, 0, entry.size)
+        await stores.accounts.delete(account.id, None)
+        opened.close()
+        del opened, entry, small
+        for _ in range(2):
+            await stores.store.sweep()
+        for table in ("pieces", "contents", "dead_blobs"):
+            assert list(link.all(f"SELECT count(*) FROM {table}")) == [(0,)]

@@ -33,7 +33,7 @@ async def messages(stores: Stores) -> int:
 
 
 async def count(stores: Stores, table: str) -> int:
-    return await stores.store._upkeep._reader.query(
+    return await stores.store.upkeep._reader.query(
         lambda connection: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
     )
 

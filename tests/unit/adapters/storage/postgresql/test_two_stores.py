@@ -322,7 +322,7 @@ async def test_references_are_counted_by_both(pair: Pair) -> None:
     async with trio.open_nursery() as nursery:
         for place, account in enumerate(accounts):
             nursery.start_soon(expunge, pair[place % 2], account.inbox)
-    rows = await one.store._upkeep._reader.query(
+    rows = await one.store.upkeep._reader.query(
         lambda connection: [
             connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
             for table in ("blobs", "messages", "dead_blobs", "contents")
@@ -333,7 +333,7 @@ async def test_references_are_counted_by_both(pair: Pair) -> None:
         await stores.store.sweep()
         await stores.store.sweep()
         await check_index_equals_database(stores)
-    rows = await one.store._upkeep._reader.query(
+    rows = await one.store.upkeep._reader.query(
         lambda connection: connection.exec_driver_sql("SELECT count(*) FROM contents").scalar()
     )
     assert rows == 0
@@ -359,7 +359,7 @@ async def test_remains_of_a_large_mailbox_are_removed_once(pair: Pair) -> None:
         opened = await stores.mail.open(bob.id, "INBOX")
         entry = opened.entry(1)
         assert (await stores.mail.read(entry, 0, entry.size)).endswith(b"hello\r\n")
-    rows = await one.store._upkeep._reader.query(
+    rows = await one.store.upkeep._reader.query(
         lambda connection: connection.exec_driver_sql(
             "SELECT count(*), min(refs), max(refs) FROM blobs"
         ).fetchall()
