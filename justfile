@@ -56,6 +56,10 @@ e2e *ARGS:
 e2e-postgresql *ARGS:
     CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
 
+# Of those, the ones that lean on the store most: what `check` has time for.
+e2e-postgresql-store:
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=0 tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_retention.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py
+
 # A demo relay on loopback from this checkout.
 run *ARGS:
     {{python}} -m chatmail serve --demo {{ARGS}}
@@ -65,4 +69,4 @@ bench:
     for script in bench/*.py; do echo "== $script"; {{python}} -m "bench.$(basename "$script" .py)"; done
 
 # All that has to hold: what CI runs.
-check: lint unit fuzz-short e2e
+check: lint unit fuzz-short e2e e2e-postgresql-store

@@ -163,6 +163,7 @@ RULES: Final[tuple[SettingRule, ...]] = (
         quota_trim_low=Kind.PERCENT,
         address_quarantine=Kind.DURATION,
         seen_grace=Kind.DURATION,
+        interval=Kind.DURATION,
     ),
     _plain("federation_enabled", Kind.BOOLEAN, "federation.enabled"),
     _plain(

@@ -29,7 +29,9 @@ async def test_one_passes_between_two_looks_at_others() -> None:
         for name in "abcd":
             nursery.start_soon(work, name)
         nursery.start_soon(look)
-    assert max(batches) == 1
+    # Trio shuffles each batch, so between two looks lies one slice, or none, or two.
+    assert max(batches) <= 2
+    assert len(batches) >= 19
     assert all(set(slices[at : at + 4]) == set("abcd") for at in range(0, 20, 4)), slices
 
 
