@@ -9,7 +9,13 @@ import attrs
 import pytest
 from sqlalchemy import Connection, text
 
-from chatmail.adapters.storage import compaction, departure, retention, retention_sql, upkeep
+from chatmail.adapters.storage import (
+    compaction,
+    departure,
+    retention_queries,
+    retention_sql,
+    upkeep,
+)
 from chatmail.adapters.storage.transaction import DROP_AT_ONCE, Transaction
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.retention import MessageRule
@@ -53,16 +59,18 @@ def query_plan(connection: Connection, query: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("make_query", "index"),
     [
-        pytest.param(lambda: retention.page_query(OLD), "blobs_by_date", id="old"),
-        pytest.param(lambda: retention.page_query(LARGE), "blobs_large_by_date", id="large"),
-        pytest.param(lambda: retention.copies_query(OLD), "messages_by_blob", id="copies"),
-        pytest.param(lambda: retention.copies_query(LARGE), "messages_by_blob", id="shown"),
-        pytest.param(lambda: retention.copies_query(SEEN), "messages_by_blob", id="seen"),
-        pytest.param(retention.oldest_query, "mailboxes_by_name", id="oldest"),
-        pytest.param(retention.unused_query, "accounts_unused", id="unused"),
-        pytest.param(retention.inactive_query, "accounts_by_login", id="inactive"),
-        pytest.param(retention.usages_query, "mailboxes_by_name", id="usages"),
-        pytest.param(retention.old_tokens_query, "device_tokens_by_age", id="tokens"),
+        pytest.param(lambda: retention_queries.page_query(OLD), "blobs_by_date", id="old"),
+        pytest.param(
+            lambda: retention_queries.page_query(LARGE), "blobs_large_by_date", id="large"
+        ),
+        pytest.param(lambda: retention_queries.copies_query(OLD), "messages_by_blob", id="copies"),
+        pytest.param(lambda: retention_queries.copies_query(LARGE), "messages_by_blob", id="shown"),
+        pytest.param(lambda: retention_queries.copies_query(SEEN), "messages_by_blob", id="seen"),
+        pytest.param(retention_queries.oldest_query, "mailboxes_by_name", id="oldest"),
+        pytest.param(retention_queries.unused_query, "accounts_unused", id="unused"),
+        pytest.param(retention_queries.inactive_query, "accounts_by_login", id="inactive"),
+        pytest.param(retention_queries.usages_query, "mailboxes_by_name", id="usages"),
+        pytest.param(retention_queries.old_tokens_query, "device_tokens_by_age", id="tokens"),
         pytest.param(upkeep.old_expunges_query, "expunged_by_time", id="expunges"),
         pytest.param(upkeep.empty_query, "blobs_by_segment", id="empty"),
         pytest.param(compaction.living_query, "COVERING INDEX blobs_by_segment", id="living"),
@@ -127,7 +135,7 @@ async def test_pruning_takes_no_more_than_some_hundreds_at_a_time(
 async def test_one_transaction_touches_few_mailboxes(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "MAX_MAILBOXES", 2)
+    monkeypatch.setattr("chatmail.adapters.storage.retention.MAX_MAILBOXES", 2)
     async with opener() as stores:
         inboxes = [(await stores.account(name)).inbox for name in ("ann", "bob", "carol", "dora")]
         await stores.deliver(*inboxes, *inboxes, inboxes[0], date_s=1)
