@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import smtplib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,6 +118,14 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
                 return refused.smtp_code
             return 250
 
+        def send_in_the_end() -> None:
+            """Twenty refusals end an SMTP session, so it is not asked too often."""
+            codes = []
+            while len(codes) < 15 and 250 not in codes:
+                time.sleep(1)
+                codes.append(send())
+            assert 250 in codes, codes
+
         assert send() == 250
         validity = uid_validity(reader, "Before")
         tag = idler.idle()
@@ -133,7 +142,7 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
         while WAITS_FOR_KEEPALIVES and keepalives < 2:
             keepalives += idler.response().octets.startswith(b"* OK Still")
         # The budget refills by the clock that does not jump.
-        wait_until("mail is taken again", lambda: send() == 250, timeout_s=20)
+        send_in_the_end()
         uid = reader.ok("STATUS INBOX (UIDNEXT)").number(rb"UIDNEXT (\d+)") - 1
         date = internal_date(reader, uid)
         assert abs(date - timepiece.now()) < timedelta(seconds=30)
@@ -143,7 +152,7 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
         raw.client(relay, bob, "INBOX").close()
         raw.newcomer(relay)
         timepiece.jump(timedelta())
-        wait_until("mail is taken again", lambda: send() == 250, timeout_s=20)
+        send_in_the_end()
         assert uid_validity(reader, "Before") > validity
         assert abs(internal_date(reader, uid + 1) - timepiece.now()) < timedelta(seconds=30)
         news = idler.done(tag)
