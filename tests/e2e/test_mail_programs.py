@@ -14,7 +14,7 @@ from tests.e2e import wire
 from tests.e2e.mailbox import append, count, messages
 from tests.e2e.programs import far_flags, message_id, run
 from tests.e2e.raw import Sender, client, newcomer, running
-from tests.e2e.relay import Relay, wait_until
+from tests.e2e.relay import Relay
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -263,40 +263,3 @@ def client_status(relay: Relay, account: tuple[str, str]) -> bytes:
     """What STATUS tells of everything that could have changed."""
     with client(relay, account) as raw:
         return raw.ok("STATUS INBOX (MESSAGES UIDNEXT UNSEEN HIGHESTMODSEQ)").lines[0]
-
-
-@needs("interimap")
-def test_interimap_carries_news_over_as_notify_tells_it(relay: Relay, twins: Interimap) -> None:
-    """RFC 5465 as a program of others uses it: it waits, and is told."""
-    twins.sync()
-    began = subprocess.Popen(
-        ["interimap", f"--config={twins.config}", "--watch=600", "--notify"],
-        cwd=twins.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        for account, other in ((twins.near, twins.far), (twins.far, twins.near)):
-            had = count(relay, other)
-            names = put(relay, account, 3)
-            wait_until("they came", lambda other=other, had=had: count(relay, other) == had + 3)
-            assert set(names) <= set(far_flags(relay, other))
-        with client(relay, twins.near, "INBOX") as raw:
-            raw.ok("STORE 1 +FLAGS (\\Flagged)")
-            raw.ok("STORE 2 +FLAGS (\\Deleted)")
-            raw.ok("EXPUNGE")
-            # VANISHED names no modseq, and interimap acts on it when it hears of a higher one.
-            raw.ok("STORE 3 +FLAGS (\\Seen)")
-        wait_until("it is gone", lambda: count(relay, twins.far) == 5)
-        wait_until("it is flagged", lambda: flagged(relay, twins.far) == 1)
-    finally:
-        began.kill()
-        said = began.communicate()[1].decode()
-    assert "ERROR" not in said, said
-    twins.equal()
-
-
-def flagged(relay: Relay, account: tuple[str, str]) -> int:
-    """How many messages of INBOX have \\Flagged."""
-    return sum("\\Flagged" in flags for flags in far_flags(relay, account).values())

@@ -12,6 +12,7 @@ import pytest
 from tests.builders import make_message
 from tests.e2e import wire
 from tests.e2e.configured import ConfiguredRelay, running
+from tests.e2e.databases import sqlite_only
 from tests.e2e.mailbox import append, count, messages, newcomer, state_bytes, usage_kib
 from tests.e2e.relay import Relay, wait_until
 
@@ -128,6 +129,7 @@ def test_an_inactive_account_goes_and_its_owner_may_return(tmp_path: Path) -> No
             relay.kill()
 
 
+@sqlite_only("space of segment files")
 def test_a_kill_during_the_deletion_of_a_large_account_leaves_nothing_behind(
     tmp_path: Path,
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_kill_during_the_deletion_of_a_large_account_leaves_nothing_behind(
             relay.kill()
 
 
+@sqlite_only("space of segment files")
 def test_space_comes_back_and_kills_during_compaction_lose_nothing(tmp_path: Path) -> None:
     relay = ConfiguredRelay(tmp_path, tables={"retention": SECONDS})
     relay.start()
