@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from chatmail.adapters.storage.database import Prepared
 from chatmail.adapters.storage.errors import syncing, writing
@@ -41,11 +41,11 @@ class ContentJournal:
         """Args:  batch_octets: a batch of more than this does not wait; 0: none does."""
         self._segments = segments
         self._batch_octets = batch_octets
-        self._waiting_octets = 0
+        self._waiting_octets = 1  # the last process may have left rows behind, on a full disk
         self._add = Prepared(connection, insert(unsynced), ["blob", "segment", "place", "record"])
         self._clear = Prepared(connection, delete(unsynced))
         self._rows: list[tuple[int, int, int, bytes]] = []
-        self._clears = False
+        self._is_settled = False
 
     @property
     def waits(self) -> bool:
@@ -56,6 +56,7 @@ class ContentJournal:
         """Sync the segment; `write` and `wrote` have to follow. Raises:  StoreFailed."""
         self._rows = []
         self._segments.sync()
+        self._is_settled = True
 
     def take(self, laid: Sequence[tuple[Place, list[Octets]]]) -> None:
         """Take in what a batch has laid; if that is too much, its segment is synced now.
@@ -72,14 +73,13 @@ class ContentJournal:
 
     def write(self) -> None:
         """Write rows for what was taken, inside the batch's transaction."""
-        self._clears = self.waits and not self._rows and not self._segments.is_dirty
         self._add.run_many(self._rows)
-        if self._clears:
+        if self._is_settled:
             self._clear.run()
 
     def wrote(self) -> None:
         """Take note that the transaction was committed."""
-        if self._clears:
+        if self._is_settled:
             self._waiting_octets = 0
         self._waiting_octets += sum(len(row[3]) for row in self._rows)
         self.forget()
@@ -87,16 +87,19 @@ class ContentJournal:
     def forget(self) -> None:
         """Take note that the batch is over, or was undone."""
         self._rows = []
-        self._clears = False
+        self._is_settled = False
 
 
 def settle_after_crash(connection: Connection, directory: Path, files: Files) -> int:
-    """Write the records that waited into their segments again; returns how many.
+    """Write the records that waited into their segments again; returns how many waited.
 
     A record whose row is gone, or names another place by now, is left out: what was deleted must
-    not come back. The caller's transaction removes the rows.
+    not come back. The rows stay; `clear` removes them.
     Raises:  StoreFailed, DiskFull.
     """
+    waited = connection.execute(select(func.count()).select_from(unsynced)).scalar() or 0
+    if not waited:
+        return 0
     query = (
         select(unsynced)
         .join(blobs, blobs.c.id == unsynced.c.blob)
@@ -104,14 +107,15 @@ def settle_after_crash(connection: Connection, directory: Path, files: Files) ->
         .where(blobs.c.place == unsynced.c.place)
         .order_by(unsynced.c.segment, unsynced.c.place)
     )
-    written = 0
     with connection.execute(query) as found:
         for segment, rows in groupby(found, key=attrgetter("segment")):
-            some = list(rows)
-            written += len(some)
-            _write_again(segment_path(directory, segment), some, files)
+            _write_again(segment_path(directory, segment), list(rows), files)
+    return waited
+
+
+def clear(connection: Connection) -> None:
+    """Remove the rows of settled records, inside the caller's transaction."""
     connection.execute(delete(unsynced))
-    return written
 
 
 def _write_again(path: Path, rows: Sequence[Any], files: Files) -> None:

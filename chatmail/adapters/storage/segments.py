@@ -182,11 +182,6 @@ class SegmentLog:
                 self._files.sync(self._fd)
         self._is_dirty = False
 
-    @property
-    def is_dirty(self) -> bool:
-        """Say whether something was laid that is not durable yet."""
-        return self._is_dirty
-
     def undo(self) -> None:
         """Cut off what the last `append` wrote: no row will ever point there.
 

@@ -24,6 +24,7 @@ from chatmail.adapters.storage.committer import Committer
 from chatmail.adapters.storage.database import FILE_NAME, SqliteDatabase, translated
 from chatmail.adapters.storage.errors import (
     CannotOpen,
+    DiskFull,
     StorageFault,
     StoreFailed,
     UnsupportedDatabase,
@@ -31,7 +32,7 @@ from chatmail.adapters.storage.errors import (
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
-from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS, settle_after_crash
+from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS, clear, settle_after_crash
 from chatmail.adapters.storage.mailstore import SegmentMailStore, SqlMailStore
 from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
@@ -208,9 +209,16 @@ def _settle_at_end(writer: Writer, committer: Committer) -> None:
 
 
 def _settle(database: SqliteDatabase, mail: Path, files: Files) -> int:
-    database.begin()
     settled = settle_after_crash(database.writer, mail, files)
-    database.commit()
+    if settled:
+        database.begin()
+        try:
+            with translated():
+                clear(database.writer)
+                database.commit()
+        except DiskFull:
+            # Reading, and deleting, must go on: the rows go when there is room again.
+            database.rollback()
     return settled
 
 
