@@ -18,6 +18,11 @@ from chatmail.adapters.storage.departure import drain_all
 from chatmail.adapters.storage.errors import StorageFault, syncing, writing
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.flags import DELETED_BIT, SEEN_BIT
+from chatmail.adapters.storage.forgetting import (
+    EXPUNGED_KEPT_S,
+    ForgetExpunges,
+    ForgetTombstones,
+)
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.schema import blobs, dead_blobs, expunged, mailboxes, segments
@@ -40,7 +45,6 @@ RECOUNT_BATCH: Final = 200
 RECOUNT_ROWS: Final = 5_000
 RECOUNT_PAUSE_S: Final = 0.01
 EXPUNGES_AT_ONCE: Final = 5_000
-EXPUNGED_KEPT_S: Final = 30 * 86400  # spec mail 4.4, QRESYNC
 ZEROS: Final = bytes(64 * 1024)
 
 
@@ -74,27 +78,6 @@ class _ForgetSegments(Job):
 
     def plan(self, tx: Transaction) -> None:
         tx.sql.remove_segment.run_many([(segment,) for segment in self._segments])
-
-
-class _ForgetExpunges(Job):
-    __slots__ = ("_mailboxes",)
-
-    def __init__(self, found: Sequence[tuple[MailboxId, int]]) -> None:
-        self._mailboxes = found
-
-    def plan(self, tx: Transaction) -> None:
-        tx.sql.save_floor.run_many([(floor, mailbox) for mailbox, floor in self._mailboxes])
-        tx.sql.forget_expunged.run_many([(mailbox, floor) for mailbox, floor in self._mailboxes])
-
-
-class _ForgetTombstones(Job):
-    __slots__ = ("_now_s",)
-
-    def __init__(self, now_s: int) -> None:
-        self._now_s = now_s
-
-    def plan(self, tx: Transaction) -> None:
-        tx.sql.forget_tombstones.run(self._now_s)
 
 
 class _Recount(Job):
@@ -273,8 +256,8 @@ class Upkeep:
         now_s = int(self._clock.now_s())
         before_s = now_s - EXPUNGED_KEPT_S
         while found := await self._reader.query(partial(_old_expunges, before_s)):
-            await self._writer.do(_ForgetExpunges(found))
-        await self._writer.do(_ForgetTombstones(now_s))
+            await self._writer.do(ForgetExpunges(found))
+        await self._writer.do(ForgetTombstones(now_s))
 
 
 def _dead_after(after: int, connection: Connection) -> Sequence[Any]:

@@ -10,19 +10,23 @@ from sqlalchemy import Connection, func, select
 
 from chatmail.adapters.storage.departure import drain_all
 from chatmail.adapters.storage.flags import DELETED_BIT, SEEN_BIT
+from chatmail.adapters.storage.forgetting import (
+    EXPUNGED_KEPT_S,
+    ForgetExpunges,
+    ForgetTombstones,
+)
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.postgresql.transaction import SharedTransaction
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.schema import dead_blobs, expunged
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Log, Touches, Writer
+from chatmail.adapters.storage.writer import Job, Log, Writer
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.ports.system import Clock
 
 ERASE_BATCH: Final = 500
 RECOUNT_BATCH: Final = 200
 FORGET_BATCH: Final = 200
-EXPUNGED_KEPT_S: Final = 30 * 86400  # spec mail 4.4, QRESYNC
 
 
 class _Erase(Job):
@@ -34,31 +38,6 @@ class _Erase(Job):
     def plan(self, tx: Transaction) -> None:
         if isinstance(tx, SharedTransaction):
             tx.erase(self._dead)
-
-
-class _ForgetExpunges(Job):
-    __slots__ = ("_found",)
-
-    def __init__(self, found: Sequence[tuple[MailboxId, int]]) -> None:
-        self._found = sorted(found)
-
-    @property
-    def touches(self) -> Touches:
-        return Touches(tuple(mailbox for mailbox, _ in self._found))
-
-    def plan(self, tx: Transaction) -> None:
-        tx.sql.save_floor.run_many([(floor, mailbox) for mailbox, floor in self._found])
-        tx.sql.forget_expunged.run_many(list(self._found))
-
-
-class _ForgetTombstones(Job):
-    __slots__ = ("_now_s",)
-
-    def __init__(self, now_s: int) -> None:
-        self._now_s = now_s
-
-    def plan(self, tx: Transaction) -> None:
-        tx.sql.forget_tombstones.run(self._now_s)
 
 
 class _Recount(Job):
@@ -150,8 +129,8 @@ class SharedUpkeep:
         before_s = now_s - EXPUNGED_KEPT_S
         # Each batch locks its mailboxes, so it is a small one.
         while found := await self._reader.query(partial(_old_expunges, before_s)):
-            await self._writer.do(_ForgetExpunges(found))
-        await self._writer.do(_ForgetTombstones(now_s))
+            await self._writer.do(ForgetExpunges(found))
+        await self._writer.do(ForgetTombstones(now_s))
 
 
 def _dead_after(after: int, connection: Connection) -> list[int]:
