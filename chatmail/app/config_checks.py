@@ -22,6 +22,7 @@ MIN_TOKEN_CHARACTERS: Final = 32
 IDLE_KEEPALIVE_S: Final = (60, 270)
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+\Z")
+_ENDPOINT: Final = re.compile(r"https?://[^/\s?#@]+(/[^\s?#]*)?\Z")
 _PORTS: Final = re.compile(r"(\d{1,5})-(\d{1,5})\Z")
 _RESERVED_PATHS: Final = ("/new", "/mxdeliv", "/.well-known")
 
@@ -43,6 +44,7 @@ def check(
         *_identity(boot),
         *_registration(boot),
         *_limits(boot),
+        *_federation(boot),
         *_listeners(boot),
         *_turn(boot),
         *_admin(boot),
@@ -122,6 +124,21 @@ def _registration(boot: BootConfig) -> Iterator[Finding]:
         )
     if part.password_length > 256:
         yield Finding(("registration.password_length",), "is above 256, the longest password")
+
+
+def _federation(boot: BootConfig) -> Iterator[Finding]:
+    part, queue = boot.federation, boot.queue
+    for name in ("tls_noverify", "tls_optional", "dkim_exempt"):
+        for domain in getattr(part, name):
+            if _normal(domain) is None:
+                yield Finding((f"federation.{name}",), f"{quoted(domain)} is not a domain")
+    if part.endpoint_rewrite and not _ENDPOINT.match(part.endpoint_rewrite):
+        yield Finding(("federation.endpoint_rewrite",), "is not an http or https address")
+    if not queue.schedule or min(queue.schedule) < 1:
+        yield Finding(("queue.schedule",), "needs at least one wait, each of 1s or more")
+    for name in ("parallelism", "per_destination"):
+        if getattr(queue, name) < 1:
+            yield Finding((f"queue.{name}",), "must be at least 1")
 
 
 def _limits(boot: BootConfig) -> Iterator[Finding]:

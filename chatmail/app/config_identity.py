@@ -7,10 +7,12 @@ from typing import Final
 from chatmail.app.config_keys import BootConfig
 from chatmail.domain.model.address import AddressError, is_literal, normalise_domain
 from chatmail.domain.model.settings import (
+    FederationSettings,
     GateSettings,
     IdentitySettings,
     ImapSettings,
     LimitSettings,
+    QueueSettings,
     QuotaSettings,
     RegistrationSettings,
     RetentionSettings,
@@ -76,8 +78,45 @@ def to_settings(boot: BootConfig) -> SettingsSnapshot:
             trim_low_percent=boot.retention.quota_trim_low,
         ),
         retention=_retention(boot),
-        federation_enabled=boot.federation.enabled,
+        federation=_federation(boot),
+        queue=_queue(boot),
         trusted_proxies=tuple(map(str, boot.http.trusted_proxies)),
+    )
+
+
+def _federation(boot: BootConfig) -> FederationSettings:
+    part = boot.federation
+    return FederationSettings(
+        is_enabled=part.enabled,
+        rejects_by_default=part.policy == "reject",
+        keeps_stats=part.stats,
+        smtp_port=part.smtp_port,
+        https_port=part.https_port,
+        verifies_tls=part.tls == "verify",
+        tls_noverify=frozenset(map(normalise_domain, part.tls_noverify)),
+        tls_optional=frozenset(map(normalise_domain, part.tls_optional)),
+        http_fallback=part.http_fallback,
+        prefers_ipv6=part.prefer == "ipv6",
+        endpoint_rewrite=part.endpoint_rewrite,
+        require_dkim=part.require_dkim,
+        dkim_exempt=frozenset(map(normalise_domain, part.dkim_exempt)),
+        require_tls=part.require_tls,
+        mxdeliv_http=part.mxdeliv_http,
+        literal_source=part.literal_source,
+        dsn_to_unknown=part.unknown_recipient == "bounce",
+    )
+
+
+def _queue(boot: BootConfig) -> QueueSettings:
+    part = boot.queue
+    return QueueSettings(
+        max_age_s=float(part.max_age),
+        dsn_max_age_s=float(part.dsn_max_age),
+        schedule_s=tuple(map(float, part.schedule)),
+        parallelism=part.parallelism,
+        per_destination=part.per_destination,
+        start_delay_s=float(part.start_delay),
+        reply_wait_s=float(part.reply_wait),
     )
 
 

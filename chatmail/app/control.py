@@ -69,7 +69,7 @@ class RunningRelay:
                 "jit": settings.registration.jit,
                 "token_required": settings.registration.require_token,
             },
-            "federation_enabled": settings.federation_enabled,
+            "federation_enabled": settings.federation.is_enabled,
             "privacy_contact": settings.identity.operator_mailto or "",
             "certificate": {
                 "expires_at": _utc(expires_s),

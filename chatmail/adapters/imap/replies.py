@@ -56,6 +56,7 @@ REFUSALS: Final[Mapping[RefusalReason, Reply]] = {
     RefusalReason.POLICY: _POLICY,
     RefusalReason.OVER_QUOTA: _OVER_QUOTA,
     RefusalReason.UNKNOWN_RECIPIENT: Reply("TRYCREATE", "Mailbox doesn't exist"),
+    RefusalReason.REMOTE: _POLICY,
     RefusalReason.RELAY_DENIED: _POLICY,
     RefusalReason.TEMPORARY: UNAVAILABLE,
     RefusalReason.QUEUE_FULL: UNAVAILABLE,

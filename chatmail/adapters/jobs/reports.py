@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 if TYPE_CHECKING:
-    from chatmail.domain.ports.queue import OutboundQueue
+    from chatmail.domain.ports.reports import ReportQueue
     from chatmail.domain.usecases.deliver_reports import DeliverReports
 
 
-async def run_reports(deliver: DeliverReports, queue: OutboundQueue) -> NoReturn:
+async def run_reports(deliver: DeliverReports, queue: ReportQueue) -> NoReturn:
     """Deliver due reports for ever; sleeps until the next one is due or a new one is added.
 
     Cancellation:  safe anywhere; a report in the middle comes back when its lease ends.

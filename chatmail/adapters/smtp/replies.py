@@ -20,6 +20,12 @@ def _not_owner(refuse: Refuse) -> Reply:
     return Reply(553, "5.7.1", owner)
 
 
+def _remote(refuse: Refuse) -> Reply:
+    """Pass on what another relay said; whoever made the refusal has cleaned it."""
+    code, enhanced, text = refuse.subject.split(" ", 2)
+    return Reply(int(code), enhanced, text)
+
+
 REPLIES: Final[Mapping[RefusalReason, Reply | ReplyMaker]] = {
     RefusalReason.ENCRYPTION_NEEDED: Reply(
         523, "5.7.1", "Encryption Needed: Invalid Unencrypted Mail"
@@ -44,6 +50,7 @@ REPLIES: Final[Mapping[RefusalReason, Reply | ReplyMaker]] = {
     RefusalReason.UNKNOWN_RECIPIENT: lambda refuse: Reply(
         550, "5.1.1", f"<{refuse.subject}>: Recipient address rejected: User unknown"
     ),
+    RefusalReason.REMOTE: _remote,
     RefusalReason.RELAY_DENIED: Reply(550, "5.7.1", "Relaying denied"),
     RefusalReason.TEMPORARY: Reply(451, "4.3.0", "Temporary failure"),
     RefusalReason.QUEUE_FULL: Reply(452, "4.3.1", "Server is busy, try again later"),

@@ -121,7 +121,7 @@ class _NextDue(Job):
 
 
 class SqlOutboundQueue:
-    """`OutboundQueue` in the table `reports`.
+    """`ReportQueue` in the table `reports`.
 
     `attempts` of a claimed entry counts the claims before this one, a crashed one included.
     """

@@ -14,10 +14,15 @@ QueueId = NewType("QueueId", int)
 
 @attrs.frozen
 class FailedRecipient:
-    """One recipient that could not be served, and why."""
+    """One recipient that could not be served, and why.
+
+    `reply` is what a peer said, one clean line `550 5.1.1 text` (reason REMOTE); `host` is who.
+    """
 
     address: EmailAddress
     reason: RefusalReason
+    reply: str = ""
+    host: str = ""
 
 
 @attrs.frozen(kw_only=True)

@@ -98,6 +98,53 @@ class RetentionSettings:
 
 
 @attrs.frozen(kw_only=True)
+class FederationSettings:
+    """Other relays, both ways (keys `federation.*`). Domains are normalised.
+
+    Attributes:
+        is_enabled: off: every remote domain is denied both ways.
+        rejects_by_default: policy REJECT: only listed domains.
+        verifies_tls: off: certificates of names are not verified (`federation.tls = "encrypt"`).
+        http_fallback: literal, always or never (federation-web.md A5.4).
+        mxdeliv_http: literal or always (B2.1).
+        literal_source: any or match (B5.6).
+        dsn_to_unknown: mail to unknown recipients is reported, else dropped (B7.2).
+        endpoint_rewrite: one URL that takes all remote mail; "" none.
+    """
+
+    is_enabled: bool = True
+    rejects_by_default: bool = False
+    keeps_stats: bool = True
+    smtp_port: int = 25
+    https_port: int = 443
+    verifies_tls: bool = True
+    tls_noverify: frozenset[str] = frozenset()
+    tls_optional: frozenset[str] = frozenset(("nauta.cu",))
+    http_fallback: str = "literal"
+    prefers_ipv6: bool = False
+    endpoint_rewrite: str = ""
+    require_dkim: bool = True
+    dkim_exempt: frozenset[str] = frozenset()
+    require_tls: bool = True
+    mxdeliv_http: str = "literal"
+    literal_source: str = "any"
+    dsn_to_unknown: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class QueueSettings:
+    """Deliveries to other relays that wait (keys `queue.*`)."""
+
+    max_age_s: float = 48 * 3600.0
+    dsn_max_age_s: float = 24 * 3600.0
+    schedule_s: tuple[float, ...] = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+    parallelism: int = 64
+    per_destination: int = 4
+    start_delay_s: float = 10.0
+    reply_wait_s: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
 class IdentitySettings:
     """Who we are. `mail_domain` is normalised; `local_domains` holds it and the extra ones.
 
@@ -122,5 +169,6 @@ class SettingsSnapshot:
     imap: ImapSettings = ImapSettings()
     quota: QuotaSettings = QuotaSettings()
     retention: RetentionSettings = RetentionSettings()
-    federation_enabled: bool = True
+    federation: FederationSettings = FederationSettings()
+    queue: QueueSettings = QueueSettings()
     trusted_proxies: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ class RefusalReason(enum.Enum):
     POLICY = "policy"  # G-POL
     OVER_QUOTA = "over_quota"  # G-QUOTA
     UNKNOWN_RECIPIENT = "unknown_recipient"  # G-NORCPT
+    REMOTE = "remote"  # what another relay said, in `subject`: one clean line, `550 5.1.1 text`
     RELAY_DENIED = "relay_denied"  # G-RELAY
     TEMPORARY = "temporary"  # G-TEMP
     QUEUE_FULL = "queue_full"  # 452 4.3.1

@@ -10,6 +10,7 @@ import attrs
 
 from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body
+from chatmail.domain.model.outbound import NewOutbound
 from chatmail.domain.model.queue import NewReport, QueueId
 
 
@@ -19,12 +20,15 @@ class Delivery:
 
     mailbox: MailboxId
     flags: Flags = NO_FLAGS
+    once: bytes | None = None
+    """A keyed hash of recipient and content: no second copy within 48 h (B7.5)."""
 
 
 @attrs.frozen(kw_only=True)
 class IntakeBatch:
-    """All local copies and owed reports of one message.
+    """All local copies, queue entries and owed reports of one message.
 
+    `outbound` are its entries for other relays; the content lives as long as a copy or an entry.
     `settles`: the entry of the outbound queue that this message is the answer to. It ends in the
     same commit; when it is gone already, no copy is delivered.
     """
@@ -33,6 +37,7 @@ class IntakeBatch:
     internal_date_s: int
     deliveries: tuple[Delivery, ...]
     reports: tuple[NewReport, ...] = ()
+    outbound: NewOutbound | None = None
     settles: QueueId | None = None
 
 
@@ -46,7 +51,7 @@ class Intake(Protocol):
         session, and the hints are out. Two commits of one caller keep their order in every mailbox.
 
         Returns:  where each copy landed, in the order of `deliveries`; None where the mailbox was
-            deleted meanwhile, or nothing was owed any more.
+            deleted meanwhile, nothing was owed any more, or the copy was delivered before (`once`).
         Raises:  Overloaded: the write queue is full. TransientFailure: nothing was stored.
         Cancellation:  shielded from the moment it is queued until it is done.
         Cost:  one share of a group commit; one thread hop per batch.

@@ -11,7 +11,7 @@ from chatmail.domain.formats.dsn import FailedDelivery, Report, render
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.queue import FailedRecipient, QueueEntry
 from chatmail.domain.model.settings import SettingsSnapshot
-from chatmail.domain.ports.queue import OutboundQueue
+from chatmail.domain.ports.reports import ReportQueue
 from chatmail.domain.ports.system import Clock, Entropy
 from chatmail.domain.usecases.intake import TakeIn
 
@@ -40,7 +40,7 @@ class _ForwardTime:
 class DeliverReports:
     """Claims due reports and delivers them to their senders' INBOX."""
 
-    queue: OutboundQueue
+    queue: ReportQueue
     take_in: TakeIn
     clock: Clock
     entropy: Entropy

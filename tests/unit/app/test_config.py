@@ -108,7 +108,7 @@ def problems(
     return list(caught.value.problems)
 
 
-OURS = {"retention.interval"}  # beyond the specification
+OURS = {"retention.interval", "federation.private_peers"}  # beyond the specification
 
 
 def with_domain(text: str) -> str:
@@ -244,7 +244,7 @@ def test_settings_follow_the_file(tmp_path: Path) -> None:
     assert settings.gate.passthrough_senders == {"a@relay.example.org"}
     assert not settings.imap.compress
     assert settings.imap.idle_keepalive_s == 60
-    assert not settings.federation_enabled
+    assert not settings.federation.is_enabled
     assert settings.trusted_proxies == ("10.0.0.0/8",)
 
 

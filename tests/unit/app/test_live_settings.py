@@ -187,7 +187,7 @@ def test_origins_are_those_of_the_file_below() -> None:
         ({"GATE_OPACITY_CHECK": "no"}, lambda s: s.gate.opacity_check is False),
         ({"RETENTION_QUOTA_TRIM": "no"}, lambda s: s.quota.trim is False),
         ({"RETENTION_QUOTA_TRIM_HIGH": "90"}, lambda s: s.quota.trim_high_percent == 90),
-        ({"FEDERATION_ENABLED": "no"}, lambda s: s.federation_enabled is False),
+        ({"FEDERATION_ENABLED": "no"}, lambda s: s.federation.is_enabled is False),
     ],
 )
 def test_each_family_of_the_snapshot_is_reached(stored: dict[str, str], found: Any) -> None:

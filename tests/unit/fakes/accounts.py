@@ -149,7 +149,7 @@ class _Owed:
 
 
 class MemoryOutboundQueue:
-    """`OutboundQueue` over the reports that the memory intake has taken in."""
+    """`ReportQueue` over the reports that the memory intake has taken in."""
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state

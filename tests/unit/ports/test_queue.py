@@ -1,4 +1,4 @@
-"""Contract of `OutboundQueue`."""
+"""Contract of `ReportQueue`."""
 
 from __future__ import annotations
 

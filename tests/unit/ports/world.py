@@ -25,7 +25,7 @@ from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import AccountStore
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
-from chatmail.domain.ports.queue import OutboundQueue
+from chatmail.domain.ports.reports import ReportQueue
 from chatmail.domain.ports.retention import Retention
 from tests import postgres
 from tests.unit.fakes.accounts import MemoryAccountStore, MemoryOutboundQueue
@@ -78,7 +78,7 @@ class Stores:
     intake: Intake
     blobs: BlobStore
     mail: MailStore
-    queue: OutboundQueue
+    queue: ReportQueue
     tokens: DeviceTokens
     retention: Retention
     hints: MemoryHints

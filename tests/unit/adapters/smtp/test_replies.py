@@ -16,7 +16,8 @@ def test_the_table_is_total() -> None:
 
 @pytest.mark.parametrize("reason", RefusalReason)
 def test_every_refusal_is_negative_and_safe_for_core(reason: RefusalReason) -> None:
-    reply = reply_to(Refuse(reason, subject=E, object=U))
+    subject = "550 5.1.1 no such user" if reason is RefusalReason.REMOTE else E
+    reply = reply_to(Refuse(reason, subject=subject, object=U))
     assert not reply.is_positive
     assert not reply.octets[4:].startswith(b"5.5.0")
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from chatmail.domain.model.queue import QueueEntry, QueueId
 
 
-class OutboundQueue(Protocol):
+class ReportQueue(Protocol):
     """Entries are leased: a claim that is not settled comes back after the lease."""
 
     async def claim(self, now_s: float, limit: int, lease_s: float) -> list[QueueEntry]:
