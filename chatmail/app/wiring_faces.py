@@ -50,7 +50,11 @@ def listeners(
     relay = Face(
         handler=partial(_relay, smtp), crowd=Crowd(lambda: RELAY_CONNECTIONS), refusal=full
     )
-    mailbox = Face(handler=_imap(imap), crowd=Crowd(imap_limits))
+    mailbox = Face(
+        handler=_imap(imap),
+        crowd=Crowd(imap_limits),
+        refusal=b"* BYE [UNAVAILABLE] Too many connections\r\n",
+    )
     web = Face(
         handler=http.serve_connection,
         crowd=Crowd(lambda: ConnectionLimits(total=HTTP_CONNECTIONS)),
