@@ -22,6 +22,8 @@ from tests.e2e import raw, wire
 from tests.e2e.raw import RawImap, TunedRelay
 from tests.e2e.relay import Relay, wait_until
 
+pytestmark = pytest.mark.alone
+
 FILES = 200
 SOCKETS = int(os.environ.get("CHATMAIL_TEST_SOCKETS", "2500"))
 
