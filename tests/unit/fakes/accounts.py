@@ -118,6 +118,7 @@ class MemoryAccountStore:
                 self.state.reports[:] = [
                     report for report in self.state.reports if report.sender != address
                 ]
+                self.state.drop_queued(address)
                 self._tokens._tokens.pop(account, None)
                 if tombstone_until_s is not None:
                     self._tombstones[address] = Tombstone(
