@@ -347,7 +347,7 @@ def network(folder: Path) -> Iterator[Network]:
 def queue_depth(relay: FederatedRelay) -> int:
     """Return how many deliveries wait, from the relay's database."""
     with relay.rows() as db:
-        return int(db.execute("SELECT count(*) FROM outbound_entries").fetchone()[0])
+        return int(db.execute("SELECT count(*) FROM outbound_recipients").fetchone()[0])
 
 
 def await_empty_queue(relay: FederatedRelay, timeout_s: float = 20) -> None:

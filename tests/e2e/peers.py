@@ -21,7 +21,7 @@ class Listener:
     """A listening socket with a thread for each connection; `serve` speaks on one."""
 
     def __init__(self, address: str, port: int) -> None:
-        self._socket = socket.socket()
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((address, port))
         self._socket.listen(64)
