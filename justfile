@@ -1,12 +1,13 @@
 # The developer's commands; `just` alone lists them.
 
 python := if path_exists(".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
-packages := "chromium curl faketime fetchmail interimap isync mutt postgresql strace"
+packages := "chromium curl faketime fetchmail interimap isync mutt opendkim opendkim-tools postfix postgresql strace"
 
 _list:
     @just --list
 
-# Of PostgreSQL the tests use the programs alone, for a private server in a temporary folder.
+# Of PostgreSQL, Postfix and OpenDKIM the tests use the programs alone, for private servers in
+# temporary folders: installing them starts no service and configures none.
 # System packages that the tests use (Debian; skips what is there).
 setup:
     #!/usr/bin/env bash
@@ -18,6 +19,13 @@ setup:
     [ ${#missing[@]} -eq 0 ] && exit 0
     as_root=""; [ "$(id -u)" -eq 0 ] || as_root="sudo"
     $as_root apt-get update -qq
+    policy=/usr/sbin/policy-rc.d  # asked before a package starts its service (invoke-rc.d)
+    if [ ! -e "$policy" ]; then
+      printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+      $as_root chmod 755 "$policy"
+      trap '$as_root rm -f "$policy"' EXIT
+    fi
+    echo "postfix postfix/main_mailer_type select No configuration" | $as_root debconf-set-selections
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 
 # Format the code.
