@@ -42,7 +42,7 @@ lint:
 
 # Unit tests: memory ports and loopback, random order, seconds.
 unit *ARGS:
-    {{python}} -m pytest tests/unit --random-order {{ARGS}}
+    {{python}} -m pytest tests/unit -n auto --maxprocesses 4 --random-order {{ARGS}}
 
 # Property tests with new examples, many of them: what they find becomes a vector.
 explore *ARGS:
