@@ -265,6 +265,8 @@ class _Parts:
             clock=self.clock,
             entropy=self.entropy,
             settings=self.settings,
+            budgets=self.budgets,
+            log=self.log,
             diagnose=_diagnose,
         )
 

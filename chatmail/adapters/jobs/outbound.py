@@ -73,7 +73,7 @@ class Log(Protocol):
 
 @attrs.define(eq=False, kw_only=True)
 class OutboundRunner:
-    """Runs attempts, and is the `FirstAttempt` of submissions. Its state lives in the event loop."""
+    """Runs attempts, and is the `FirstAttempt` of submissions. State lives in the event loop."""
 
     attempt: AttemptRemote
     queue: OutboundQueue
