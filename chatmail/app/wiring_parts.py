@@ -184,6 +184,8 @@ class Parts:
             clock=self.clock,
             entropy=self.entropy,
             settings=self.settings,
+            budgets=self.budgets,
+            log=self.log,
             diagnose=_diagnose,
         )
 

@@ -15,6 +15,7 @@ import trio
 
 from chatmail.adapters.smtp.replies import accepted, reply_to
 from chatmail.adapters.smtp.services import ByteStream, MessageSink, SmtpServices
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import LocalProtocolError, Overloaded, TransientFailure
@@ -330,8 +331,12 @@ class _Session:
         """Take the content and answer it; a peer that leaves before its end leaves nothing."""
         max_bytes = self._max_bytes(self._settings())
         door = Door.SUBMISSION if self._role is Role.SUBMISSION else Door.SMTP_INBOUND
+        envelope = Envelope(self._transaction.reverse_path, tuple(self._transaction.recipients))
+        # Signing needs hashes of the content; they are made as it comes, only when it leaves us.
+        digests = None if self._account is None else self._services.submit.digests(envelope)
+        options = {} if digests is None else {"digests": digests}
         self._replies.append(self._machine.accept_content(max_bytes))
-        async with self._services.collect(door, max_bytes) as message:
+        async with self._services.collect(door, max_bytes, **options) as message:
             failure: Reply | None = None
             while isinstance(event := await self._next_event(), ContentChunk):
                 if failure is None:
@@ -339,7 +344,7 @@ class _Session:
             if isinstance(event, ContentEnd):
                 if event.fault is not None:
                     failure = _CONTENT_FAULTS[event.fault]
-                self._answer(failure or await self._hand_over(message))
+                self._answer(failure or await self._hand_over(envelope, message, digests))
                 self._move_deadline(trio.current_time() + IDLE_S + DEADLINE_SLACK_S)
 
     async def _keep(self, message: MessageSink, octets: bytes) -> Reply | None:
@@ -352,14 +357,15 @@ class _Session:
             return _TEMPORARY
         return None
 
-    async def _hand_over(self, message: MessageSink) -> Reply:
+    async def _hand_over(
+        self, envelope: Envelope, message: MessageSink, digests: BodyDigests | None
+    ) -> Reply:
         """Let the use case judge and store."""
-        envelope = Envelope(self._transaction.reverse_path, tuple(self._transaction.recipients))
         self._move_deadline(trio.current_time() + COMMIT_S, _TEMPORARY)
         try:
             if self._account is not None:
                 self._account = await self._services.authenticate.touch_daily(self._account)
-                outcome = await self._services.submit(self._account, envelope, message)
+                outcome = await self._services.submit(self._account, envelope, message, digests)
             else:
                 outcome = await self._services.receive(envelope, message)
         except Overloaded:

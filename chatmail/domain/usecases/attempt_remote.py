@@ -34,7 +34,7 @@ from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.policy import retry
-from chatmail.domain.policy.retry import HOUR_S, MAX_PATIENCE_S, NextStep
+from chatmail.domain.policy.retry import MAX_PATIENCE_S, NextStep
 from chatmail.domain.policy.routes import RoutePlan
 from chatmail.domain.ports.federation import PeerMemory
 from chatmail.domain.ports.remote import Letter, RemoteTransport
@@ -277,6 +277,11 @@ class AttemptRemote:
             )
         )
 
+    def cut_off(self, entries: Sequence[OutboundEntry]) -> Attempted:
+        """Judge entries whose attempt took too long; what was sent may have arrived."""
+        last = self._last(f"451 {LOST_LINE} The attempt took too long")
+        return Attempted(verdicts=tuple([self._again(entry, last) for entry in entries]))
+
     def give_up(self, entries: Sequence[OutboundEntry]) -> Attempted:
         """Judge entries of one message that are too old (A7.1)."""
         return Attempted(
@@ -294,21 +299,26 @@ class AttemptRemote:
 
     # --- what the queue has to change -----------------------------------------------------------
 
-    async def settlement(self, attempted: Attempted, read: Read, *, is_told: bool) -> Settled:
+    async def settlement(
+        self, attempted: Attempted, read: Read, *, is_told: bool, is_last_try: bool = True
+    ) -> Settled:
         """Return the transaction that ends an attempt, with the report it owes.
 
         Args:  is_told: the sender knows of the failure from the reply of the submission.
-        Raises:  TransientFailure: the header block that a report quotes cannot be read now.
+            is_last_try: a header block that cannot be read is left out of the report.
+        Raises:  TransientFailure: it cannot be read, and this is not the last try.
         """
         failed = [one for one in attempted.verdicts if one.kind is SettlementKind.FAILED]
         reports: tuple[NewReport, ...] = ()
         if failed:
             if not is_told:
-                reports = await self._reports(failed, read)
+                reports = await self._reports(failed, read, is_last_try)
             self.count.bounced(failed[0].entry.domain)
         return Settled(entries=tuple(map(_settlement, attempted.verdicts)), reports=reports)
 
-    async def _reports(self, failed: Sequence[Verdict], read: Read) -> tuple[NewReport, ...]:
+    async def _reports(
+        self, failed: Sequence[Verdict], read: Read, is_last_try: bool
+    ) -> tuple[NewReport, ...]:
         """A10.1: one per message and event; none for a report, for a null or foreign sender."""
         message = failed[0].entry.message
         sender = message.reverse_path
@@ -316,24 +326,21 @@ class AttemptRemote:
             return ()
         if sender.domain not in self.settings().identity.local_domains:
             return ()
+        try:
+            header = await read(0, message.header_size)
+        except TransientFailure:
+            if not is_last_try:
+                raise
+            header = b"\r\n"  # a report that names no message is better than none
         return (
             NewReport(
                 sender=sender,
                 failed=tuple(map(_failed_recipient, failed)),
-                header=await self._header(message, read),
+                header=header,
                 arrived_s=message.created_s,
                 due_s=int(self.clock.now_s()) + REPORT_DELAY_S,
             ),
         )
-
-    async def _header(self, message: QueuedMessage, read: Read) -> bytes:
-        try:
-            return await read(0, message.header_size)
-        except TransientFailure:
-            age_s = self.clock.now_s() - message.created_s
-            if age_s < retry.max_age_s(message.is_report, self.settings().queue) + HOUR_S:
-                raise
-            return b"\r\n"  # damaged for good: a report that names no message is better than none
 
 
 def _preferred(entries: Sequence[OutboundEntry]) -> TransportKind | None:

@@ -14,6 +14,7 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_on
 
 from chatmail.adapters.smtp.server import serve_connection
 from chatmail.adapters.smtp.services import SmtpServices
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account, AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxId
@@ -153,6 +154,8 @@ class World:
     feed_failure: Exception | None = None
     before_commit: Callable[[], Any] | None = None
     has_room: bool = True
+    hashes: BodyDigests | None = None
+    collected_with: list[dict[str, Any]] = attrs.field(factory=list)
     touched: int = 0
     senders: list[Account] = attrs.field(factory=list)
     logins: list[tuple[Credentials, str]] = attrs.field(factory=list)
@@ -187,15 +190,22 @@ class World:
             secret="",
         )
 
-    def collect(self, door: Door, max_bytes: int, /) -> Sink:
+    def collect(self, door: Door, max_bytes: int, **options: Any) -> Sink:
         self.doors.append((door, max_bytes))
+        self.collected_with.append(options)
         return Sink(self.sinks, self.feed_failure)
+
+    def digests(self, envelope: Envelope, /) -> BodyDigests | None:
+        return self.hashes
 
     def admit(self, account: Account, reverse_path: EmailAddress | None, /) -> Refuse | None:
         self.admitted.append(reverse_path)
         return self.sender_verdict
 
-    async def __call__(self, account: Account, envelope: Envelope, message: Sink, /) -> Any:
+    async def __call__(
+        self, account: Account, envelope: Envelope, message: Sink, digests: BodyDigests | None, /
+    ) -> Any:
+        assert digests is self.hashes
         self.senders.append(account)
         return await self._store(Door.SUBMISSION, envelope, message)
 

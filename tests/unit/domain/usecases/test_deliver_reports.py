@@ -11,8 +11,9 @@ from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
-from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, MemoryRelay
+from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, FewBudgets, MemoryRelay
 from tests.unit.fakes.accounts import MemoryReportQueue
+from tests.unit.fakes.system import FakeLog
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -55,6 +56,8 @@ def delivering(relay: MemoryRelay, queue: MemoryReportQueue) -> DeliverReports:
         clock=relay.clock,
         entropy=CountingEntropy(),
         settings=lambda: relay.settings,
+        budgets=FewBudgets(),  # type: ignore[arg-type]
+        log=FakeLog(),
         diagnose=lambda failed: f"550 5.1.1 <{failed.address}>: {failed.reason.value}",
     )
 
