@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from chatmail.adapters.acme.selfsigned import ensure_self_signed
+from chatmail.adapters.dkim.key_lookup import KeyLookup
+from chatmail.adapters.dkim.verifier import KeyVerifier
 from chatmail.adapters.http.facts import HttpServices
 from chatmail.adapters.http.serve import HttpFace
 from chatmail.adapters.imap.server import serve_connection as serve_imap
@@ -43,8 +45,10 @@ from chatmail.app.drain import Drain
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.settings_follower import SettingsFollower
 from chatmail.app.site import Site
+from chatmail.domain.model.federation import PeerRecord
 from chatmail.domain.model.queue import FailedRecipient
 from chatmail.domain.model.verdict import Refuse
+from chatmail.domain.ports.remote import DnsFault, FetchFault
 from chatmail.domain.usecases.append import AppendMessages
 from chatmail.domain.usecases.authenticate import Authenticate
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
@@ -53,7 +57,7 @@ from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
-from chatmail.domain.usecases.receive import Receive
+from chatmail.domain.usecases.receive import Receive, inbound_digests
 from chatmail.domain.usecases.register import Register
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
 from chatmail.domain.usecases.submit import Submit
@@ -94,6 +98,45 @@ class Relay:
     delete_account: DeleteAccount
     block_account: BlockAccount
     entropy: SystemEntropy
+
+
+class _NoDns:
+    """No name can be resolved."""
+
+    async def mx(self, _domain: str) -> DnsFault:
+        return DnsFault.TIMEOUT
+
+    async def addresses(self, _host: str) -> DnsFault:
+        return DnsFault.TIMEOUT
+
+    async def txt(self, _name: str) -> DnsFault:
+        return DnsFault.TIMEOUT
+
+
+class _NoWeb:
+    """Nothing can be fetched."""
+
+    async def get(self, _url: str, *, max_octets: int, timeout_s: float) -> FetchFault:
+        return FetchFault.UNREACHABLE
+
+
+class _NoLedger:
+    """Nothing is counted."""
+
+    def count(self, domain: str, event: object, now_s: float, error: str = "") -> None:
+        pass
+
+    def delivered(self, domain: str, event: object, now_s: float, latency_ms: int) -> None:
+        pass
+
+    def records(self) -> tuple[PeerRecord, ...]:
+        return ()
+
+    def forget_all(self) -> None:
+        pass
+
+    async def save(self) -> None:
+        pass
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -220,13 +263,28 @@ class _Parts:
         return SmtpServices(
             authenticate=authenticate,
             submit=submit,
-            receive=Receive(settings=self.settings),
-            collect=Collect(self.store.blobs),
+            receive=self.receive(),
+            collect=Collect(self.store.blobs, inbound_digests),
             sessions=self.sessions,
             settings=self.settings,
             drain=self.drain,
             log=self.log,
             has_room=lambda: self.host.free_disk_bytes() >= MIN_FREE_BYTES,
+        )
+
+    def receive(self) -> Receive:
+        return Receive(
+            take_in=self.take_in,
+            accounts=self.store.accounts,
+            verifier=KeyVerifier(KeyLookup(_NoDns(), _NoWeb(), self.clock), self.clock),
+            budgets=self.budgets,
+            ledger=_NoLedger(),
+            clock=self.clock,
+            entropy=self.entropy,
+            settings=self.settings,
+            is_allowed=lambda _domain: True,
+            contact=lambda _domain: None,
+            secret=self.entropy.octets(32),
         )
 
     def imap(self, authenticate: Authenticate) -> ImapServices:
