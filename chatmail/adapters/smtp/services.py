@@ -14,6 +14,7 @@ import attrs
 from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account, Credentials
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.federation import Source
 from chatmail.domain.model.message import Door, Envelope
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason, Refuse
@@ -118,7 +119,12 @@ class Submit(Protocol):
 class Receive(Protocol):
     """The door of other relays. `message` is what `Collect` of the same services opened."""
 
-    async def __call__(self, envelope: Envelope, message: Any, /) -> Accepted | Refuse:
+    def admit(self, reverse_path: EmailAddress | None, /) -> Refuse | None:
+        """Judge the envelope's sender, once per transaction."""
+
+    async def __call__(
+        self, envelope: Envelope, message: Any, source: Source, /
+    ) -> Accepted | Refuse:
         """Judge and store. Raises:  TransientFailure, Overloaded: nothing was stored."""
 
 

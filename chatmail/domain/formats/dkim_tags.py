@@ -28,7 +28,7 @@ _FIELD_NAME: Final = b"dkim-signature"
 _TAG: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*\Z")
 _SPACE: Final = re.compile(rb"[ \t\r\n]+")
 # A run of spaces this long is nobody's folding; it is what makes regular expressions slow.
-_LONG_SPACE: Final = re.compile(rb"[ \t\r\n]{120}")
+_LONG_SPACE: Final = re.compile(rb"[ \t\r\n]{60}")
 _SELECTOR: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\Z")
 _NUMBER: Final = re.compile(rb"[0-9]{1,12}\Z")
 _NAME: Final = re.compile(rb"[!-9;-~]+\Z")

@@ -198,7 +198,10 @@ class Collector:
 
 @attrs.frozen
 class Collect:
-    """Makes collectors. `digests_for` is asked once per message, when its header is complete."""
+    """Makes collectors.
+
+    `digests_for` is asked once per inbound message, when its header is complete.
+    """
 
     blobs: BlobStore
     digests_for: DigestsFor | None = None
@@ -222,5 +225,5 @@ class Collect:
             max_bytes,
             held_bytes,
             digests=digests,
-            digests_for=self.digests_for if digests is None else None,
+            digests_for=self.digests_for if door.is_inbound and digests is None else None,
         )

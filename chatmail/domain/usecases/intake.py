@@ -7,7 +7,7 @@ of `Intake.commit`: this module is the only one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -57,6 +57,27 @@ class _Sorted:
     @property
     def is_hopeless(self) -> bool:
         return not (self.served or self.queued or self.dismissed)
+
+
+@attrs.frozen(kw_only=True)
+class Arrival:
+    """A message of another relay that passed every check; its recipients are local addresses.
+
+    Attributes:
+        header, size: of the message as it will be stored.
+        seal: gives the octets to store; called once, if there is a copy to store.
+        once: what tells a second arrival for a recipient (`Delivery.once`).
+        may_report: who is told of recipients that get no copy, None: nobody; called once, if there
+            are any.
+    """
+
+    recipients: tuple[EmailAddress, ...]
+    header: bytes
+    size: int
+    seal: Callable[[], Awaitable[Body]]
+    once: Callable[[EmailAddress], bytes | None]
+    may_report: Callable[[], EmailAddress | None]
+    report_due_s: int
 
 
 @attrs.frozen(kw_only=True)
@@ -203,6 +224,62 @@ class TakeIn:
             ),
         )
         return verdict if isinstance(verdict, Refuse) else None
+
+    async def from_peer(self, arrival: Arrival) -> Taken:
+        """Deliver what the inbound door let in: all copies and the report owed, or nothing.
+
+        With nobody to serve there is a commit all the same, so that the time an answer takes does
+        not tell who has an account.
+        Raises:  TransientFailure, Overloaded: nothing was stored.
+        """
+        settings = self.settings()
+        now_s = int(self.clock.now_s())
+        served, failed = await self._sort_local(arrival, settings)
+        sender = arrival.may_report() if failed else None
+        reports: tuple[NewReport, ...] = ()
+        if sender is not None:
+            reports = (
+                NewReport(
+                    sender=sender,
+                    failed=tuple(failed),
+                    header=arrival.header,
+                    arrived_s=now_s,
+                    due_s=arrival.report_due_s,
+                ),
+            )
+        body = (
+            await arrival.seal()
+            if served
+            else Body(header=arrival.header, chunks=(), content_size=0)
+        )
+        receipts = await self.intake.commit(
+            IntakeBatch(
+                body=body,
+                internal_date_s=now_s,
+                deliveries=tuple(
+                    [Delivery(one.inbox, once=arrival.once(one.address)) for one in served]
+                ),
+                reports=reports,
+            )
+        )
+        await self._trim_after(served, arrival.size, settings)
+        return Taken(receipts, tuple(failed))
+
+    async def _sort_local(
+        self, arrival: Arrival, settings: SettingsSnapshot
+    ) -> tuple[list[Account], list[FailedRecipient]]:
+        """Return who gets a copy, and why the others do not."""
+        served: list[Account] = []
+        failed: list[FailedRecipient] = []
+        accounts = await self.accounts.resolve(arrival.recipients)
+        for address, account in zip(arrival.recipients, accounts, strict=True):
+            if account is None or account.is_blocked:
+                failed.append(FailedRecipient(address, RefusalReason.UNKNOWN_RECIPIENT))
+            elif not await self._room.before(account, arrival.size, settings):
+                failed.append(FailedRecipient(address, RefusalReason.OVER_QUOTA))
+            else:
+                served.append(account)
+        return served, failed
 
     async def own_report(self, recipient: EmailAddress, octets: bytes, settles: QueueId) -> bool:
         """Deliver a report this relay wrote to one of its own accounts, exempt from the gate.
