@@ -143,11 +143,20 @@ def open_shared(
         reader,
         KeyedObjectIds(key),
         cache,
+        clock,
         log,
     )
     store.availability = availability
     store.listener = Listener(
-        url, process, database.outage, writer, index, cache, store.board, availability
+        url,
+        process,
+        database.outage,
+        writer,
+        index,
+        cache,
+        store.board,
+        store.outbound_board,
+        availability,
     )
     return store
 

@@ -12,7 +12,7 @@ from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, MemoryRelay
-from tests.unit.fakes.accounts import MemoryOutboundQueue
+from tests.unit.fakes.accounts import MemoryReportQueue
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -42,13 +42,13 @@ def report(due_s: int = int(NOW_S)) -> NewReport:
     )
 
 
-def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryOutboundQueue]:
+def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryReportQueue]:
     relay = MemoryRelay()
     relay.state.reports.extend(reports)
-    return relay, MemoryOutboundQueue(relay.state)
+    return relay, MemoryReportQueue(relay.state)
 
 
-def delivering(relay: MemoryRelay, queue: MemoryOutboundQueue) -> DeliverReports:
+def delivering(relay: MemoryRelay, queue: MemoryReportQueue) -> DeliverReports:
     return DeliverReports(
         queue=queue,
         take_in=relay.take_in,
