@@ -41,6 +41,7 @@ from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.queue import SqlReportQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.retention import SqlRetention
+from chatmail.adapters.storage.roster import SqlRoster
 from chatmail.adapters.storage.segment_reader import SegmentReader
 from chatmail.adapters.storage.segments import SEGMENT_LIMIT_BYTES, SegmentLog
 from chatmail.adapters.storage.settings import SqlSettingsStore
@@ -138,6 +139,7 @@ class Store:
         self.object_ids = object_ids
         self.settings = SqlSettingsStore(writer)
         self.retention = SqlRetention(writer, reader, index, cache)
+        self.roster = SqlRoster(reader)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled.

@@ -20,6 +20,7 @@ from chatmail.domain.model.address import is_literal
 TTL_S: Final = 3600
 MAX_STRING_OCTETS: Final = 255  # RFC 1035 §3.3.14: one string of a TXT record
 MX_PREFERENCE: Final = 10
+STS_MAX_AGE_S: Final = 2419200  # four weeks
 
 STANDARD_SERVICES: Final = (
     ("submission", 587),
@@ -39,6 +40,7 @@ class RecordType(enum.StrEnum):
     TXT = "TXT"
     SRV = "SRV"
     CAA = "CAA"
+    PTR = "PTR"
 
 
 class Role(enum.Enum):
@@ -188,6 +190,12 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def sts_policy(host: str) -> str:
+    """Return the MTA-STS policy we serve: our one mail host, CRLF lines (RFC 8461 §3.2)."""
+    lines = ("version: STSv1", "mode: enforce", f"mx: {host}", f"max_age: {STS_MAX_AGE_S}")
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 # --- forms ----------------------------------------------------------------------------------------
