@@ -179,7 +179,8 @@ class Signer:
         Canonicalisation is relaxed/simple. Args:  body: what is hashed in place of the body.
         """
         head, _, own_body = octets.partition(b"\r\n\r\n")
-        digest = hashlib.sha256(own_body if body is None else body).digest()
+        whole = re.sub(rb"(\r\n)*\Z", b"\r\n", own_body, count=1)  # RFC 6376 §3.4.3
+        digest = hashlib.sha256(whole if body is None else body).digest()
         every = {"v": "1", "a": "rsa-sha256", "c": "relaxed/simple", "d": self.domain}
         every |= {"s": self.selector, "h": "from:to:subject:date:message-id", **tags}
         every |= {"bh": base64.b64encode(digest).decode(), "b": ""}

@@ -177,7 +177,18 @@ TAGS: dict[str, dict[str, Any]] = {
     "i below a strict key": {"i": f"@sub.{PEER}"},
     "sha1": {"a": "rsa-sha1"},
 }
-KINDS = "subdomain garbage second_from no_key fifty body subject revoked weak old".split()
+KINDS = [
+    "subdomain",
+    "garbage",
+    "second_from",
+    "no_key",
+    "fifty",
+    "body",
+    "subject",
+    "revoked",
+    "weak",
+    "old",
+]
 NONE, INVALID = "554 5.7.1 No DKIM signature found", "554 5.7.1 No valid DKIM signature found"
 
 

@@ -248,7 +248,20 @@ def waiting(user: User, domain: str) -> int:
         return int(db.execute(query, (domain,)).fetchone()[0])
 
 
-@pytest.mark.parametrize("status", [500, 502, 0])
+def test_an_answer_that_was_lost_is_asked_for_again_there(alice: User, peer: Peer) -> None:
+    """A3.4: the peer may have it; the same transport is tried again, and no other."""
+    with peer.web(Answer(0)) as web, peer.smtp() as mail:
+        message_id, reply = alice.send(peer.user())
+        assert reply.code == 250
+        web.await_posts(1)
+        web.answer = OK
+        posts = web.await_posts(2)
+        await_empty_queue(alice.relay)
+        assert not mail.deliveries
+    assert all(message_id in post.body.decode() for post in posts)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
 def test_a_broken_web_server_is_gone_around(alice: User, peer: Peer, status: int) -> None:
     with peer.web(Answer(status, b"oops")) as web, peer.smtp() as mail:
         alice.send(peer.user())
