@@ -1,4 +1,4 @@
-"""Two relays that are addresses: no names, no DNS, no authority; encrypted transport all the same."""
+"""Two relays that are addresses: no names, no DNS, no authority; encrypted all the same."""
 
 from __future__ import annotations
 

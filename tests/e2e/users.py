@@ -126,7 +126,7 @@ def message_id_of(octets: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-# --- strangers -------------------------------------------------------------------------------------
+# --- strangers ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
