@@ -239,7 +239,10 @@ def test_every_answer_has_one_meaning(
         (["bob@peer.example"], ["bob@peer.example"]),
         (["<bob@peer.example>"], ["bob@peer.example"]),
         (["a@x.example", "b@x.example"], ["a@x.example", "b@x.example"]),
-        (["a@x.example, b@x.example,", "c@x.example"], ["a@x.example", "b@x.example", "c@x.example"]),
+        (
+            ["a@x.example, b@x.example,", "c@x.example"],
+            ["a@x.example", "b@x.example", "c@x.example"],
+        ),
         (["A@X.example", "a@x.example"], ["a@x.example"]),
         ([" bob@1.2.3.4\t"], ["bob@[1.2.3.4]"]),
         (["bob@[1.2.3.4]"], ["bob@[1.2.3.4]"]),
