@@ -15,6 +15,7 @@ from chatmail.adapters.acme.selfsigned import ensure_self_signed
 from chatmail.adapters.dkim.key_lookup import KeyLookup
 from chatmail.adapters.dkim.verifier import KeyVerifier
 from chatmail.adapters.http.facts import HttpServices
+from chatmail.adapters.http.mxdeliv import MxdelivServices
 from chatmail.adapters.http.serve import HttpFace
 from chatmail.adapters.imap.server import serve_connection as serve_imap
 from chatmail.adapters.imap.services import ImapServices
@@ -252,7 +253,7 @@ class _Parts:
             log=self.log,
         )
 
-    def smtp(self, authenticate: Authenticate) -> SmtpServices:
+    def smtp(self, authenticate: Authenticate, receive: Receive) -> SmtpServices:
         submit = Submit(
             take_in=self.take_in,
             budgets=self.budgets,
@@ -263,7 +264,7 @@ class _Parts:
         return SmtpServices(
             authenticate=authenticate,
             submit=submit,
-            receive=self.receive(),
+            receive=receive,
             collect=Collect(self.store.blobs, inbound_digests),
             sessions=self.sessions,
             settings=self.settings,
@@ -306,9 +307,17 @@ class _Parts:
             log=self.log,
         )
 
-    def http(self, site: Site) -> HttpFace:
+    def http(self, site: Site, receive: Receive) -> HttpFace:
         return HttpFace(
             HttpServices(
+                mxdeliv=MxdelivServices(
+                    receive=receive,
+                    collect=Collect(self.store.blobs, inbound_digests),
+                    settings=self.settings,
+                    reply=_reply_line,
+                    log=self.log,
+                    has_room=lambda: self.host.free_disk_bytes() >= MIN_FREE_BYTES,
+                ),
                 site=site.facts,
                 register=self.register(),
                 checks=partial(site.checks, self.store, self.host),
@@ -382,9 +391,10 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
         )
         site = Site(boot, settings, keeper, clock)
         settings.on_change = partial(_follow, site, settings)
-        http = parts.http(site)
+        receive = parts.receive()
+        http = parts.http(site, receive)
         authenticate = parts.authenticate()
-        smtp, imap = parts.smtp(authenticate), parts.imap(authenticate)
+        smtp, imap = parts.smtp(authenticate, receive), parts.imap(authenticate)
         yield Relay(
             boot=boot,
             log=log,
@@ -418,8 +428,11 @@ def _follow(site: Site, settings: LiveSettings) -> None:
 
 def _diagnose(failed: FailedRecipient) -> str:
     """The SMTP reply of a failure, for reports."""
-    refusal = Refuse(failed.reason, subject=str(failed.address))
-    return reply_to(refusal).octets.decode().rstrip()
+    return _reply_line(Refuse(failed.reason, subject=str(failed.address)))
+
+
+def _reply_line(refuse: Refuse) -> str:
+    return reply_to(refuse).octets.decode().rstrip()
 
 
 def _listeners(

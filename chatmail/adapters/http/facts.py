@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from chatmail.adapters.http.mxdeliv import MxdelivServices
 from chatmail.domain.formats.account_links import RelayFacts
 from chatmail.domain.ports.system import Log
 from chatmail.domain.usecases.register import Registered, RegistrationProblem
@@ -82,7 +83,8 @@ def no_challenge(_token: str) -> str | None:
 class HttpServices:
     """What the web face needs of the rest of the program.
 
-    `acme_challenge` gives the key authorization of a pending HTTP-01 token.
+    `acme_challenge` gives the key authorization of a pending HTTP-01 token. `mxdeliv` None: this
+    relay takes no mail over HTTP.
     """
 
     site: Callable[[], SiteFacts]
@@ -90,3 +92,4 @@ class HttpServices:
     checks: Callable[[], Sequence[Check]]
     log: Log
     acme_challenge: AcmeChallenge = no_challenge
+    mxdeliv: MxdelivServices | None = None
