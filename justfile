@@ -6,9 +6,9 @@ packages := "chromium curl faketime fetchmail interimap isync mutt opendkim open
 _list:
     @just --list
 
-# System packages that the tests use (Debian; skips what is there). Of PostgreSQL, Postfix and
-# OpenDKIM they use the programs alone, for private servers in temporary folders: installing them
-# starts no service and configures none.
+# Of PostgreSQL, Postfix and OpenDKIM the tests use the programs alone, for private servers in
+# temporary folders: installing them starts no service and configures none.
+# System packages that the tests use (Debian; skips what is there).
 setup:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -42,7 +42,7 @@ lint:
 
 # Unit tests: memory ports and loopback, random order, seconds.
 unit *ARGS:
-    {{python}} -m pytest tests/unit --random-order {{ARGS}}
+    {{python}} -m pytest tests/unit -n auto --maxprocesses 4 --random-order {{ARGS}}
 
 # Property tests with new examples, many of them: what they find becomes a vector.
 explore *ARGS:
@@ -56,17 +56,21 @@ fuzz TARGET="all" SECONDS="3600":
 fuzz-short:
     {{python}} -m tests.fuzz all --seconds 2 --runs 3000 --jobs {{num_cpus()}} --steady
 
+# Files run side by side, save those that measure (marked `alone`). 5 is pytest's word for "no test
+# was chosen".
 # End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:
-    {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
+    {{python}} -m pytest tests/e2e --durations=25 -n auto --maxprocesses 4 --dist loadfile -m "not alone" {{ARGS}} || [ $? -eq 5 ]
+    {{python}} -m pytest tests/e2e --durations=25 -m alone {{ARGS}} || [ $? -eq 5 ]
 
 # The same on PostgreSQL: each relay gets a fresh database of a private server.
 e2e-postgresql *ARGS:
-    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=0 {{ARGS}}
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=25 -n auto --maxprocesses 4 --dist loadfile -m "not alone" {{ARGS}} || [ $? -eq 5 ]
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=25 -m alone {{ARGS}} || [ $? -eq 5 ]
 
 # Of those, the ones that lean on the store most: what `check` has time for.
 e2e-postgresql-store:
-    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=0 tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=25 -n auto --maxprocesses 4 --dist loadfile tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py
 
 # A demo relay on loopback from this checkout.
 run *ARGS:

@@ -11,7 +11,8 @@ from chatmail.adapters.net.errors import BindError, CertificateError
 from chatmail.adapters.system.redaction import Public
 from chatmail.app.config_choice import ConfigError
 from chatmail.app.listening import Listening
-from chatmail.app.wiring import Relay, certificate_pair, tls_policy
+from chatmail.app.wiring import Relay
+from chatmail.app.wiring_tls import certificate_pair, tls_policy
 from chatmail.domain.model.errors import TransientFailure
 
 if TYPE_CHECKING:

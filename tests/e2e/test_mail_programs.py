@@ -43,20 +43,22 @@ def put(relay: Relay, account: tuple[str, str], amount: int, name: str = "INBOX"
 # --- fetchmail -----------------------------------------------------------------------------------
 
 
+END = "end-of-a-message"
+
+
 def fetchmail(
     relay: Relay, account: tuple[str, str], folder: Path, options: str, *, security: str = "ssl"
 ) -> list[str]:
-    """Fetch once into files of their own; returns the Message-IDs, in order."""
+    """Fetch once into a file; returns the Message-IDs, in order."""
     box = folder / "fetched"
-    shutil.rmtree(box, ignore_errors=True)
-    box.mkdir()
+    box.write_bytes(b"")
     face = "imaps" if security == "ssl" else "imap"
     config = folder / "fetchmailrc"
     config.write_text(
         f"poll 127.0.0.1 service {relay.ports[face]} protocol imap auth password\n"
         f'user "{account[0]}" password "{account[1]}" {options}\n'
         f"{'ssl' if security == 'ssl' else 'sslproto TLS1.3'} no sslcertck\n"
-        f'mda "cat > $(mktemp {box}/$(date +%s%N).XXXX)"\n'
+        f'mda "(cat; echo {END}) >> {box}"\n'
     )
     config.chmod(0o600)
     command = ["fetchmail", "-f", str(config), "--pidfile", str(folder / "pid"), "--nosyslog"]
@@ -69,7 +71,7 @@ def fetchmail(
         env={**os.environ, "HOME": str(folder), "FETCHMAILHOME": str(folder)},
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: there was no mail
-    return [message_id(path.read_bytes()) for path in sorted(box.iterdir())]
+    return [message_id(octets) for octets in box.read_bytes().split(f"{END}\n".encode())[:-1]]
 
 
 @needs("fetchmail")

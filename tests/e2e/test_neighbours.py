@@ -36,6 +36,8 @@ from tests.e2e.raw import (
 )
 from tests.e2e.relay import Relay, wait_until
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 5
 TURN_S = 1.0
 FACTOR = 2.0

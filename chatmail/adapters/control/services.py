@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
+from chatmail.domain.formats.zone import ZoneFacts
+from chatmail.domain.ports.mail_auth import DkimRecord
 from chatmail.domain.usecases.change_settings import ChangeSettings
+from chatmail.domain.usecases.check_dns import CheckDns
+from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_federation import ManageFederation
+from chatmail.domain.usecases.manage_queue import ManageQueue
 
 
 class Tasks(Protocol):
@@ -38,6 +44,41 @@ class Operation(Protocol):
         """Follow the changed file; returns its problems, one line each. Empty: all was done."""
 
 
+class SigningKeys(Protocol):
+    """The keys of DKIM. Sync: small files. Raises:  PermanentFailure: a file cannot be used."""
+
+    def records(self) -> Sequence[DkimRecord]:
+        """Return the public keys in use and those that are to come."""
+
+    def to_come(self) -> Sequence[DkimRecord]:
+        """Return the public keys that are not signed with yet."""
+
+    def rotate(self) -> Sequence[DkimRecord]:
+        """Make the keys that are to come, or return those made before."""
+
+    def activate(self) -> Sequence[DkimRecord]:
+        """Sign with the keys that are to come from now on, and return them."""
+
+
+@attrs.frozen(kw_only=True)
+class DnsDesk:
+    """What stands behind `dns` and `dkim`. `keys` None: nothing is signed."""
+
+    describe: Callable[[], Awaitable[ZoneFacts]]
+    check: CheckDns
+    keys: SigningKeys | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AccountDesk:
+    """What stands behind `accounts`. `link` makes a login link of address and password."""
+
+    manage: ManageAccounts
+    state_dir: str = ""
+    database: str = ""
+    link: Callable[[str, str], str] | None = None
+
+
 @attrs.frozen(kw_only=True)
 class ControlServices:
     """Use cases behind the control socket. `operation` is None in a program that serves nobody."""
@@ -45,3 +86,7 @@ class ControlServices:
     settings: ChangeSettings
     tasks: Tasks | None = None
     operation: Operation | None = None
+    queue: ManageQueue | None = None
+    federation: ManageFederation | None = None
+    dns: DnsDesk | None = None
+    accounts: AccountDesk | None = None

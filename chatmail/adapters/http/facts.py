@@ -78,11 +78,21 @@ def no_challenge(_token: str) -> str | None:
     return None
 
 
+PublicKey: TypeAlias = Callable[[str], str | None]
+"""Selector → text of its DKIM record; None: there is no such selector."""
+
+
+def no_key(_selector: str) -> str | None:
+    """Know no DKIM key."""
+    return None
+
+
 @attrs.frozen(kw_only=True)
 class HttpServices:
     """What the web face needs of the rest of the program.
 
-    `acme_challenge` gives the key authorization of a pending HTTP-01 token.
+    `acme_challenge` gives the key authorization of a pending HTTP-01 token. `dkim_key` gives the
+    text of a DKIM record.
     """
 
     site: Callable[[], SiteFacts]
@@ -90,3 +100,4 @@ class HttpServices:
     checks: Callable[[], Sequence[Check]]
     log: Log
     acme_challenge: AcmeChallenge = no_challenge
+    dkim_key: PublicKey = no_key

@@ -21,7 +21,13 @@ from chatmail.adapters.http.pages import Pages
 from chatmail.adapters.http.register import MAX_BODY_OCTETS, NewAccount
 from chatmail.adapters.http.replies import NO_STORE, json_error, redirect
 from chatmail.adapters.http.static_files import MIN_GZIP_OCTETS, StaticFiles
-from chatmail.adapters.http.well_known import ACME_PREFIX, AUTOCONFIG_PATHS, WellKnown
+from chatmail.adapters.http.well_known import (
+    ACME_PREFIX,
+    AUTOCONFIG_PATHS,
+    DKIM_PREFIX,
+    STS_PATH,
+    WellKnown,
+)
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.formats.account_links import secure_url
 from chatmail.domain.ports.system import Log
@@ -33,13 +39,15 @@ ANSWER_S: Final = 120
 # Other servers and validators speak plain http to these (spec federation-web D2, the ☉ rows).
 _NEVER_REDIRECTED: Final = (
     ACME_PREFIX,
-    "/.well-known/_domainkey/",
+    DKIM_PREFIX,
     "/mxdeliv",
     "/relay",
     "/derp",
     "/ping",
     "/generate_204",
 )
+_ON_MTA_STS: Final = (ACME_PREFIX, STS_PATH, DKIM_PREFIX, "/mxdeliv")
+"""What that host serves (spec federation-web D2)."""
 _TEXT_TYPES: Final = ("text/", "application/json", "application/xml", "image/svg+xml")
 
 
@@ -99,6 +107,8 @@ def _add_routes(app: App, services: HttpServices, pages: Pages, files: StaticFil
     for path in AUTOCONFIG_PATHS:
         route(path, known.autoconfig, "GET")
     route(f"{ACME_PREFIX}<token>", known.acme_challenge, "GET")
+    route(STS_PATH, known.mta_sts, "GET")
+    route(f"{DKIM_PREFIX}<selector>", known.dkim_key, "GET")
     route("/livez", local.livez, "GET")
     route("/readyz", local.readyz, "GET")
     route("/healthz", local.healthz, "GET")
@@ -113,7 +123,7 @@ def _add_gates(app: App, services: HttpServices) -> None:
         site = services.site()
         host = _host()
         g.site = _seen_from(site, host)
-        if host == f"mta-sts.{site.relay.mail_domain}" and not request.path.startswith(ACME_PREFIX):
+        if host == f"mta-sts.{site.relay.mail_domain}" and not request.path.startswith(_ON_MTA_STS):
             return Response(b"", status=404)
         return _moved(site, host)
 

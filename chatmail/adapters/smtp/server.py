@@ -15,12 +15,15 @@ import trio
 
 from chatmail.adapters.smtp.replies import accepted, reply_to
 from chatmail.adapters.smtp.services import ByteStream, MessageSink, SmtpServices
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import LocalProtocolError, Overloaded, TransientFailure
+from chatmail.domain.model.federation import Source, TransportKind
 from chatmail.domain.model.message import Door, Envelope
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason, Refuse
+from chatmail.domain.policy.inbound import MAX_RECIPIENTS
 from chatmail.domain.wire.smtp import replies
 from chatmail.domain.wire.smtp.commands import Data, Hello, Mail, Rcpt, StartTls
 from chatmail.domain.wire.smtp.data import ContentFault
@@ -48,7 +51,6 @@ COMMIT_S: Final = 45.0
 """Core gives up after 60 s and sends the message again (spec mail 6.5, T26)."""
 FAREWELL_S: Final = 5.0
 HOPELESS_LOGIN_DELAY_S: Final = 2.0
-MAX_INBOUND_RECIPIENTS: Final = 100
 
 _TEMPORARY: Final = reply_to(Refuse(RefusalReason.TEMPORARY))
 _BUSY: Final = reply_to(Refuse(RefusalReason.QUEUE_FULL))
@@ -58,7 +60,6 @@ _TOO_MANY_SESSIONS: Final = reply_to(Refuse(RefusalReason.TOO_MANY_SESSIONS))
 _TOO_BIG: Final = reply_to(Refuse(RefusalReason.TOO_BIG))
 _BAD_LINE: Final = reply_to(Refuse(RefusalReason.BAD_LINE))
 _RELAY_DENIED: Final = reply_to(Refuse(RefusalReason.RELAY_DENIED))
-_SPOOFED: Final = reply_to(Refuse(RefusalReason.SPOOFED_DOMAIN))
 
 _CONTENT_FAULTS: Final = {
     ContentFault.BAD_LINE: _BAD_LINE,
@@ -95,7 +96,8 @@ class _Session:
         self._stream = stream
         self._services = services
         self._role = role
-        self._machine = SmtpServer(role, is_tls=stream.is_tls)
+        needs_tls = role is Role.SUBMISSION or services.settings().federation.require_tls
+        self._machine = SmtpServer(role, is_tls=stream.is_tls, needs_tls=needs_tls)
         self._scope = trio.CancelScope()
         self._replies: list[bytes] = []
         self._at_deadline = replies.IDLE_TOO_LONG
@@ -294,7 +296,7 @@ class _Session:
         transaction, settings = self._transaction, self._settings()
         if not transaction.is_judged:
             transaction.is_judged = True
-            transaction.verdict = self._verdict_on_sender(settings)
+            transaction.verdict = self._verdict_on_sender()
         if transaction.verdict is not None:
             return transaction.verdict
         recipient = event.forward_path
@@ -309,19 +311,17 @@ class _Session:
         transaction.recipients[recipient] = None
         return replies.RCPT_OK
 
-    def _verdict_on_sender(self, settings: SettingsSnapshot) -> Reply | None:
+    def _verdict_on_sender(self) -> Reply | None:
         reverse_path = self._transaction.reverse_path
         if self._account is not None:
             refused = self._services.submit.admit(self._account, reverse_path)
-            return None if refused is None else reply_to(refused)
-        local_domains = settings.identity.local_domains
-        if reverse_path is not None and reverse_path.domain in local_domains:
-            return _SPOOFED
-        return None
+        else:
+            refused = self._services.receive.admit(reverse_path)
+        return None if refused is None else reply_to(refused)
 
     def _max_recipients(self, settings: SettingsSnapshot) -> int:
         if self._role is Role.INBOUND:
-            return MAX_INBOUND_RECIPIENTS
+            return MAX_RECIPIENTS
         return settings.limits.max_recipients
 
     # --- content ------------------------------------------------------------------------------
@@ -330,8 +330,12 @@ class _Session:
         """Take the content and answer it; a peer that leaves before its end leaves nothing."""
         max_bytes = self._max_bytes(self._settings())
         door = Door.SUBMISSION if self._role is Role.SUBMISSION else Door.SMTP_INBOUND
+        envelope = Envelope(self._transaction.reverse_path, tuple(self._transaction.recipients))
+        # Signing needs hashes of the content; they are made as it comes, only when it leaves us.
+        digests = None if self._account is None else self._services.submit.digests(envelope)
+        options = {} if digests is None else {"digests": digests}
         self._replies.append(self._machine.accept_content(max_bytes))
-        async with self._services.collect(door, max_bytes) as message:
+        async with self._services.collect(door, max_bytes, **options) as message:
             failure: Reply | None = None
             while isinstance(event := await self._next_event(), ContentChunk):
                 if failure is None:
@@ -339,7 +343,7 @@ class _Session:
             if isinstance(event, ContentEnd):
                 if event.fault is not None:
                     failure = _CONTENT_FAULTS[event.fault]
-                self._answer(failure or await self._hand_over(message))
+                self._answer(failure or await self._hand_over(envelope, message, digests))
                 self._move_deadline(trio.current_time() + IDLE_S + DEADLINE_SLACK_S)
 
     async def _keep(self, message: MessageSink, octets: bytes) -> Reply | None:
@@ -352,16 +356,18 @@ class _Session:
             return _TEMPORARY
         return None
 
-    async def _hand_over(self, message: MessageSink) -> Reply:
+    async def _hand_over(
+        self, envelope: Envelope, message: MessageSink, digests: BodyDigests | None
+    ) -> Reply:
         """Let the use case judge and store."""
-        envelope = Envelope(self._transaction.reverse_path, tuple(self._transaction.recipients))
         self._move_deadline(trio.current_time() + COMMIT_S, _TEMPORARY)
         try:
             if self._account is not None:
                 self._account = await self._services.authenticate.touch_daily(self._account)
-                outcome = await self._services.submit(self._account, envelope, message)
+                outcome = await self._services.submit(self._account, envelope, message, digests)
             else:
-                outcome = await self._services.receive(envelope, message)
+                source = Source(self._stream.peer_host, TransportKind.SMTP)
+                outcome = await self._services.receive(envelope, message, source)
         except Overloaded:
             return _BUSY
         except TransientFailure:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 import attrs
 
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account, Credentials
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.federation import Source
 from chatmail.domain.model.message import Door, Envelope
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason, Refuse
@@ -61,10 +63,13 @@ class MessageSink(Protocol):
 
 
 class Collect(Protocol):
-    """Opens a sink; leaving the block discards what was not handed on."""
+    """Opens a sink; leaving the block discards what was not handed on.
+
+    The keyword `digests` names hashes to be made of the content while it comes.
+    """
 
     def __call__(
-        self, door: Door, max_bytes: int, /
+        self, door: Door, max_bytes: int, *args: Any, **options: Any
     ) -> AbstractAsyncContextManager[MessageSink]: ...
 
 
@@ -102,8 +107,11 @@ class Submit(Protocol):
     def admit(self, account: Account, reverse_path: EmailAddress | None, /) -> Refuse | None:
         """Judge the sender, once per transaction: owner, then rate."""
 
+    def digests(self, envelope: Envelope, /) -> BodyDigests | None:
+        """Return the hashes that the content of this message needs; None: none."""
+
     async def __call__(
-        self, account: Account, envelope: Envelope, message: Any, /
+        self, account: Account, envelope: Envelope, message: Any, digests: BodyDigests | None, /
     ) -> Accepted | Refuse:
         """Judge and store. Raises:  TransientFailure, Overloaded: nothing was stored."""
 
@@ -111,7 +119,12 @@ class Submit(Protocol):
 class Receive(Protocol):
     """The door of other relays. `message` is what `Collect` of the same services opened."""
 
-    async def __call__(self, envelope: Envelope, message: Any, /) -> Accepted | Refuse:
+    def admit(self, reverse_path: EmailAddress | None, /) -> Refuse | None:
+        """Judge the envelope's sender, once per transaction."""
+
+    async def __call__(
+        self, envelope: Envelope, message: Any, source: Source, /
+    ) -> Accepted | Refuse:
         """Judge and store. Raises:  TransientFailure, Overloaded: nothing was stored."""
 
 

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
-
-import attrs
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Final
 
 from chatmail.app.cli import settings, status, tasks
-from chatmail.app.cli.context import Context
-from chatmail.app.cli.output import Reply
-
-Run: TypeAlias = Callable[[Context, Namespace], Reply]
-Arguments: TypeAlias = Callable[[ArgumentParser], object]
-
-
-def _nothing(parser: ArgumentParser) -> None:
-    """Take no arguments."""
-
-
-@attrs.frozen(kw_only=True)
-class Command:
-    """One command. `path` is what is written, such as `settings set`."""
-
-    path: tuple[str, ...]
-    run: Run
-    help: str
-    about: str = ""
-    arguments: Arguments = _nothing
-
-    @property
-    def name(self) -> str:
-        """Return the path as one text."""
-        return " ".join(self.path)
+from chatmail.app.cli.accounts import ACCOUNT_COMMANDS
+from chatmail.app.cli.command import Command, Run, action, nothing
+from chatmail.app.cli.dns import DNS_COMMANDS
+from chatmail.app.cli.federation import FEDERATION_COMMANDS
+from chatmail.app.cli.queue import QUEUE_COMMANDS
 
 
 def _setting_name(parser: ArgumentParser) -> None:
@@ -52,13 +30,6 @@ def _setting_names(parser: ArgumentParser) -> None:
 
 def _all(parser: ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="those of features not built, too")
-
-
-def _action(*choices: str) -> Arguments:
-    def add(parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=choices, help="what to do")
-
-    return add
 
 
 def _optional_size(parser: ArgumentParser) -> None:
@@ -102,12 +73,12 @@ def _sized(path: str, run: Run, what: str) -> tuple[Command, ...]:
     helps = {"status": f"show {what}", "set": f"change {what}", "reset": "use the file's value"}
     return tuple(
         Command(
-            path=(path, action),
+            path=(path, word),
             run=run,
             help=text,
-            arguments=_size if action == "set" else _nothing,
+            arguments=_size if word == "set" else nothing,
         )
-        for action, text in helps.items()
+        for word, text in helps.items()
     )
 
 
@@ -146,8 +117,8 @@ COMMANDS: Final[Sequence[Command]] = (
         arguments=_setting_names,
     ),
     *(
-        Command(path=("registration", action), run=settings.registration, help=text)
-        for action, text in {
+        Command(path=("registration", word), run=settings.registration, help=text)
+        for word, text in {
             "open": "the web page and /new give accounts",
             "close": "the web page and /new give no accounts",
             "status": "who may get an account",
@@ -157,7 +128,7 @@ COMMANDS: Final[Sequence[Command]] = (
         path=("registration", "jit"),
         run=settings.registration_jit,
         help="accounts by first login: enable, disable, status",
-        arguments=_action("enable", "disable", "status"),
+        arguments=action("enable", "disable", "status"),
     ),
     *_sized("message-size", settings.message_size, "how large a message may be"),
     *_sized("federation-size", settings.federation_size, "the limit for other relays"),
@@ -181,6 +152,10 @@ COMMANDS: Final[Sequence[Command]] = (
         help="what retention would remove; --remove removes it",
         arguments=_expire,
     ),
+    *ACCOUNT_COMMANDS,
+    *QUEUE_COMMANDS,
+    *FEDERATION_COMMANDS,
+    *DNS_COMMANDS,
     Command(path=("version",), run=status.show_version, help="name and version"),
 )
 
@@ -191,4 +166,13 @@ GROUPS: Final = {
     "federation-size": "how large a message from another relay may be",
     "quota": "what an account may hold",
     "tasks": "maintenance by hand",
+    "accounts": "who has an account, and who may have one",
+    "queue": "mail that waits for other relays",
+    "federation": "with which relays mail is exchanged, and how that goes",
+    "endpoint-cache": "domains whose mail goes another way",
+    "openrelay": "there is none",
+    "dns": "what DNS has to say about this relay",
+    "dkim": "the keys mail is signed with",
 }
+OTHER_GROUPS: Final = ("blocklist", "dns-cache")
+"""Groups of old names; help does not list them."""

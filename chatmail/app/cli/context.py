@@ -28,6 +28,8 @@ from chatmail.domain.wire.jsonrpc import ErrorCode
 
 ANSWER_S: Final = 90.0
 SLOW_ANSWER_S: Final = 3700.0
+_SLOW: Final = ("task.", "queue.", "domain.", "dkim.")
+"""They walk over the whole store, or wait for others."""
 DEFAULT_STATE_DIR: Final = Path("/var/lib/chatmail")
 
 _EXITS: Final = {
@@ -68,7 +70,7 @@ class Context:
 
     def call_server(self, method: str, params: Mapping[str, object] | None) -> Any:
         """Run a method in the server. Raises:  NotRunning, CommandFailed."""
-        patience_s = SLOW_ANSWER_S if method.startswith("task.") else ANSWER_S
+        patience_s = SLOW_ANSWER_S if method.startswith(_SLOW) else ANSWER_S
         try:
             return call_server(self.runtime_dir(), method, params or {}, patience_s)
         except CallRefused as refused:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import attrs
 
 import chatmail
-from chatmail.app.cli.commands import COMMANDS, GROUPS, Command
+from chatmail.app.cli.command import Command
+from chatmail.app.cli.commands import COMMANDS, GROUPS, OTHER_GROUPS
 from chatmail.app.cli.output import refuse_usage
 
 DEFAULT_PORT_BASE: Final = 2000
@@ -22,8 +23,8 @@ A chatmail relay: the mail server for Delta Chat, in one process.
   chatmail status            how the running relay is
 """
 _EPILOG: Final = """\
-Commands act on the running relay through its control socket; without one, those about settings
-and tasks work on the store itself. `chatmail COMMAND --help` says more.
+Commands act on the running relay through its control socket; without one, most work on the store
+itself. `chatmail COMMAND --help` says more.
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 not found, 5 not allowed,
 6 check failed
 """
@@ -61,6 +62,9 @@ class Invocation:
     is_json: bool
     is_offline: bool
     is_quiet: bool
+
+
+_Subparsers: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -191,24 +195,46 @@ def _parser() -> _Parser:
             parents=[common, serving],
             allow_abbrev=False,
         )
-    groups = {}
-    for name, text in GROUPS.items():
-        group = commands.add_parser(
-            name, help=text, description=_sentence(text), parents=[common], allow_abbrev=False
-        )
-        groups[name] = group.add_subparsers(metavar="COMMAND", required=True, dest=f"{name}_name")
+    groups = _groups(commands, common)
     for command in COMMANDS:
-        inside = groups[command.path[0]] if len(command.path) > 1 else commands
-        added = inside.add_parser(
-            command.path[-1],
-            help=command.help,
-            description=f"{_sentence(command.help)} {command.about}".strip(),
+        for path in (command.path, *command.aliases):
+            inside = groups[path[0]] if len(path) > 1 else commands
+            shown: dict[str, Any] = {"help": command.help} if path == command.path else {}
+            added = inside.add_parser(
+                path[-1],
+                description=f"{_sentence(command.help)} {command.about}".strip(),
+                parents=[common],
+                allow_abbrev=False,
+                **shown,
+            )
+            command.arguments(added)
+            added.set_defaults(run_command=command)
+    return parser
+
+
+def _groups(commands: _Subparsers, common: _Parser) -> dict[str, _Subparsers]:
+    """Add the words that stand before others, such as `settings`."""
+    defaults = {command.path[0]: command for command in COMMANDS if command.is_default}
+    groups = {}
+    for name in (*GROUPS, *OTHER_GROUPS):
+        text = GROUPS.get(name, "")
+        shown: dict[str, Any] = {"help": text} if text else {}
+        group = commands.add_parser(
+            name,
+            description=_sentence(text) if text else None,
             parents=[common],
             allow_abbrev=False,
+            **shown,
         )
-        command.arguments(added)
-        added.set_defaults(run_command=command)
-    return parser
+        default = defaults.get(name)
+        if default is not None:
+            scratch = _Parser(add_help=False)
+            default.arguments(scratch)
+            group.set_defaults(run_command=default, **vars(scratch.parse_args([])))
+        groups[name] = group.add_subparsers(
+            metavar="COMMAND", required=default is None, dest=f"{name}_name"
+        )
+    return groups
 
 
 def _sentence(text: str) -> str:

@@ -22,10 +22,14 @@ _UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
 
 @attrs.frozen
 class FailedDelivery:
-    """One recipient of a report: `diagnostic` is an SMTP reply, `550 5.1.1 text`."""
+    """One recipient of a report: `diagnostic` is an SMTP reply, `550 5.1.1 text`.
+
+    `host` is who gave it: a name or a bare IP address; "" is this relay.
+    """
 
     recipient: EmailAddress
     diagnostic: str
+    host: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,9 +102,16 @@ def _status_block(failure: FailedDelivery, written_s: int) -> list[str]:
         f"Final-Recipient: rfc822; {failure.recipient}",
         "Action: failed",
         f"Status: {_status(diagnostic)}",
+        *([f"Remote-MTA: dns; {_clean(_host(failure.host))}"] if failure.host else []),
         f"Diagnostic-Code: smtp; {diagnostic}",
         f"Last-Attempt-Date: {_date(written_s)}",
     ]
+
+
+def _host(host: str) -> str:
+    if ":" in host:
+        return f"[IPv6:{host}]"
+    return f"[{host}]" if host.replace(".", "").isdigit() else host
 
 
 def _status(diagnostic: str) -> str:

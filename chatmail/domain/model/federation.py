@@ -20,6 +20,14 @@ class TransportKind(enum.Enum):
     SMTP = "smtp"
 
 
+@attrs.frozen
+class Source:
+    """Where a message comes from: the peer's IP address as text, and how it travelled."""
+
+    host: str
+    transport: TransportKind
+
+
 class TlsRule(enum.Enum):
     """What an outward connection demands (federation-web.md A5)."""
 

@@ -170,7 +170,6 @@ RULES: Final[tuple[SettingRule, ...]] = (
         "federation_policy",
         Kind.CHOICE,
         "federation.policy",
-        _NOT_BUILT,
         choices=("accept", "reject"),
     ),
     _plain("push_mode", Kind.CHOICE, "push.mode", _NOT_BUILT, choices=("auto", "on", "off")),

@@ -78,3 +78,45 @@ class AccountStore(Protocol):
 
     async def count(self) -> int:
         """Return the number of accounts."""
+
+
+@attrs.frozen(kw_only=True)
+class AccountSummary:
+    """One account as an operator sees it; times are unix seconds, None: unknown or never."""
+
+    id: AccountId
+    address: EmailAddress
+    is_blocked: bool
+    used_bytes: int
+    used_messages: int
+    created_s: int
+    first_login_s: int | None
+    last_login_s: int | None
+
+
+@attrs.frozen(kw_only=True)
+class BarredAddress:
+    """One line of the block list."""
+
+    address: EmailAddress
+    reason: str
+    barred_s: int
+
+
+class AccountRoster(Protocol):
+    """Accounts and the block list, page by page. Reads only; each raises TransientFailure."""
+
+    async def page(self, after: EmailAddress | None, limit: int) -> list[AccountSummary]:
+        """Return accounts by address, behind `after`. Cost: one read."""
+
+    async def summary(self, address: EmailAddress) -> AccountSummary | None:
+        """Return one account. Cost: one read."""
+
+    async def barred_page(self, after: EmailAddress | None, limit: int) -> list[BarredAddress]:
+        """Return the block list by address, behind `after`. Cost: one read."""
+
+    async def barred_entry(self, address: EmailAddress) -> BarredAddress | None:
+        """Return one line of the block list. Cost: one read."""
+
+    async def count_barred(self) -> int:
+        """Return how long the block list is. Cost: one read."""

@@ -23,6 +23,9 @@ class DkimRecord:
 class DkimSigner(Protocol):
     """Signs what leaves this relay."""
 
+    def digests(self) -> BodyDigests:
+        """Return empty hashes in the form `sign` uses, to be fed with the content."""
+
     def sign(self, header: bytes, digests: BodyDigests, author_domain: str, now_s: int) -> bytes:
         """Return DKIM-Signature fields, each ended by CRLF, to put in front of `header`.
 

@@ -5,12 +5,14 @@ Every door receives through a `Collector`, so no door can store what was not sca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import attrs
 
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.formats.facts import MessageFacts
 from chatmail.domain.formats.message_scanner import MessageScanner
 from chatmail.domain.model.errors import TransientFailure
@@ -24,13 +26,26 @@ JOINED_BYTES: Final = 4096
 """Shorter pieces are joined: held one by one, single octets would take forty times their size."""
 
 
+DigestsFor: TypeAlias = Callable[[bytes], BodyDigests | None]
+"""Header block → the hashes its content needs; None: none."""
+
+
 class Collector:
     """One message on its way in. An async context manager: leaving it drops what was not stored."""
 
     def __init__(
-        self, blobs: BlobStore, door: Door, max_bytes: int, held_bytes: int = IN_MEMORY_BYTES
+        self,
+        blobs: BlobStore,
+        door: Door,
+        max_bytes: int,
+        held_bytes: int = IN_MEMORY_BYTES,
+        *,
+        digests: BodyDigests | None = None,
+        digests_for: DigestsFor | None = None,
     ) -> None:
         self.door = door
+        self._digests = digests
+        self._digests_for = digests_for
         self._blobs = blobs
         self._max_bytes = max_bytes
         self._held_bytes = held_bytes
@@ -65,17 +80,24 @@ class Collector:
         """Say whether the message is on disk already, but for its header block."""
         return self._spool is not None
 
+    @property
+    def digests(self) -> BodyDigests | None:
+        """Hashes of what follows the header block, as it arrived; None: nobody asked for any."""
+        return self._digests
+
     async def feed(self, chunk: bytes) -> None:
         """Take the next octets (at most 64 KiB, dot-unstuffed, CRLF lines).
 
         Raises:  TransientFailure: the disk is full or failed; the message cannot be kept.
         """
+        before, was_in_body = self._scanner.size, self._scanner.header is not None
         self._scanner.feed(chunk)
         if not self._keeps:
             return
         if self._scanner.size > self._max_bytes:
             await self._give_up()
             return
+        self._digest(chunk, before, was_in_body)
         try:
             await self._keep(chunk)
         except TransientFailure:
@@ -83,6 +105,20 @@ class Collector:
             self._has_failed = True
             await self._give_up()
             raise
+
+    def _digest(self, chunk: bytes, before: int, was_in_body: bool) -> None:
+        """Hash what of the chunk is content; `before`: octets that came before it."""
+        if was_in_body:
+            if self._digests is not None:
+                self._digests.feed(chunk)
+            return
+        header = self._scanner.header
+        if header is None:
+            return
+        if self._digests_for is not None:
+            self._digests = self._digests_for(header)
+        if self._digests is not None:
+            self._digests.feed(chunk[len(header) - before :])
 
     async def _keep(self, chunk: bytes) -> None:
         if self._spool is not None:
@@ -162,13 +198,32 @@ class Collector:
 
 @attrs.frozen
 class Collect:
-    """Makes collectors."""
+    """Makes collectors.
+
+    `digests_for` is asked once per inbound message, when its header is complete.
+    """
 
     blobs: BlobStore
+    digests_for: DigestsFor | None = None
 
-    def __call__(self, door: Door, max_bytes: int, held_bytes: int = IN_MEMORY_BYTES) -> Collector:
+    def __call__(
+        self,
+        door: Door,
+        max_bytes: int,
+        held_bytes: int = IN_MEMORY_BYTES,
+        *,
+        digests: BodyDigests | None = None,
+    ) -> Collector:
         """Start receiving a message at `door`, at most `max_bytes` of it.
 
-        `held_bytes`: up to here it waits in memory, at most 256 KiB.
+        `held_bytes`: up to here it waits in memory, at most 256 KiB. `digests`: hashes to make of
+        the content, instead of asking `digests_for`.
         """
-        return Collector(self.blobs, door, max_bytes, held_bytes)
+        return Collector(
+            self.blobs,
+            door,
+            max_bytes,
+            held_bytes,
+            digests=digests,
+            digests_for=self.digests_for if door.is_inbound and digests is None else None,
+        )

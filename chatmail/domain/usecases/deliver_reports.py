@@ -8,16 +8,20 @@ from typing import Final
 import attrs
 
 from chatmail.domain.formats.dsn import FailedDelivery, Report, render
+from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
-from chatmail.domain.model.queue import FailedRecipient, QueueEntry
+from chatmail.domain.model.queue import FailedRecipient, QueueEntry, QueueId
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.ports.reports import ReportQueue
-from chatmail.domain.ports.system import Clock, Entropy
+from chatmail.domain.ports.system import Budgets, Clock, Entropy, Log
 from chatmail.domain.usecases.intake import TakeIn
 
 _BATCH: Final = 20
 _LEASE_S: Final = 60.0
 _RETRY_S: Final = 30.0
+ADDRESS_REPORTS: Final = 10
+ADDRESS_REPORTS_PER_S: Final = 10 / 3600
+DOMAIN_REPORTS_PER_S: Final = 1 / 60
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -38,13 +42,15 @@ class _ForwardTime:
 
 @attrs.frozen(kw_only=True)
 class DeliverReports:
-    """Claims due reports and delivers them to their senders' INBOX."""
+    """Claims due reports; puts them into their senders' INBOX, or queues them for another relay."""
 
     queue: ReportQueue
     take_in: TakeIn
     clock: Clock
     entropy: Entropy
     settings: Callable[[], SettingsSnapshot]
+    budgets: Budgets
+    log: Log
     diagnose: Callable[[FailedRecipient], str]
     """Gives the SMTP reply text of a failure; the face that owns reply texts supplies it."""
     _time: _ForwardTime = attrs.field(
@@ -67,11 +73,26 @@ class DeliverReports:
         try:
             # The copy and the end of the entry are one commit, so a crash cannot double the report.
             octets = self._render(entry)
-            if not await self.take_in.own_report(report.sender, octets, entry.id):
+            if not await self._hand_over(report.sender, octets, entry.id):
                 await self.queue.settle(entry.id)
         except TransientFailure:
             delay = _RETRY_S * 2 ** min(entry.attempts, 7)
             await self.queue.postpone(entry.id, self._time.now_s() + delay)
+
+    async def _hand_over(self, sender: EmailAddress, octets: bytes, entry: QueueId) -> bool:
+        if sender.domain in self.settings().identity.local_domains:
+            return await self.take_in.own_report(sender, octets, entry)
+        # Whoever writes to many unknown names must not make us a source of much mail (A10.4). What
+        # is over the limit is dropped.
+        if not self._may_report(sender):
+            self.log.info("report_dropped")
+            return False
+        return await self.take_in.report_abroad(sender, octets, entry)
+
+    def _may_report(self, sender: EmailAddress) -> bool:
+        return self.budgets.take(
+            "report_address", str(sender), per_s=ADDRESS_REPORTS_PER_S, burst=ADDRESS_REPORTS
+        ) and self.budgets.take("report_domain", sender.domain, per_s=DOMAIN_REPORTS_PER_S, burst=1)
 
     def _render(self, entry: QueueEntry) -> bytes:
         identity = self.settings().identity
@@ -81,7 +102,10 @@ class DeliverReports:
                 mail_domain=identity.mail_domain,
                 hostname=identity.hostname,
                 sender=report.sender,
-                failed=[FailedDelivery(f.address, self.diagnose(f)) for f in report.failed],
+                failed=[
+                    FailedDelivery(f.address, f.reply or self.diagnose(f), f.host)
+                    for f in report.failed
+                ],
                 original_header=report.header,
                 arrived_s=report.arrived_s,
                 written_s=int(self.clock.now_s()),

@@ -7,12 +7,13 @@ of `Intake.commit`: this module is the only one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 import attrs
 
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.formats.rfc5322 import edit_header
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.address import EmailAddress
@@ -30,6 +31,7 @@ from chatmail.domain.ports.mailstore import MailStore
 from chatmail.domain.ports.system import Clock
 from chatmail.domain.usecases.collect import Collector
 from chatmail.domain.usecases.make_room import MakeRoom
+from chatmail.domain.usecases.send_abroad import RemoteRecipients, SendAbroad
 
 REPORT_DELAY_S: Final = 2
 """A report leaves this long after the reply: client-facts: one that overtakes the 250 is undone."""
@@ -44,6 +46,41 @@ class Taken:
 
 
 @attrs.frozen(kw_only=True)
+class _Sorted:
+    """What becomes of the recipients of one message; `failed` in RCPT order."""
+
+    served: list[Account]
+    failed: list[FailedRecipient]
+    queued: tuple[EmailAddress, ...] = ()
+    dismissed: tuple[EmailAddress, ...] = ()
+
+    @property
+    def is_hopeless(self) -> bool:
+        return not (self.served or self.queued or self.dismissed)
+
+
+@attrs.frozen(kw_only=True)
+class Arrival:
+    """A message of another relay that passed every check; its recipients are local addresses.
+
+    Attributes:
+        header, size: of the message as it will be stored.
+        seal: gives the octets to store; called once, if there is a copy to store.
+        once: what tells a second arrival for a recipient (`Delivery.once`).
+        may_report: who is told of recipients that get no copy, None: nobody; called once, if there
+            are any.
+    """
+
+    recipients: tuple[EmailAddress, ...]
+    header: bytes
+    size: int
+    seal: Callable[[], Awaitable[Body]]
+    once: Callable[[EmailAddress], bytes | None]
+    may_report: Callable[[], EmailAddress | None]
+    report_due_s: int
+
+
+@attrs.frozen(kw_only=True)
 class TakeIn:
     """Judges, makes room and commits."""
 
@@ -52,6 +89,8 @@ class TakeIn:
     mail: MailStore
     clock: Clock
     settings: Callable[[], SettingsSnapshot]
+    abroad: SendAbroad | None = None
+    """None: nothing goes to other relays, as if every one of them were denied."""
     _room: MakeRoom = attrs.field(init=False)
 
     @_room.default
@@ -64,13 +103,16 @@ class TakeIn:
         identity: EmailAddress,
         message: Collector,
         additions: Callable[[bool, bool], tuple[HeaderEdit, ...]],
+        digests: BodyDigests | None = None,
     ) -> Taken | Refuse:
         """Take a submitted message in for all recipients that can be served.
 
-        `additions(has_message_id, has_date)` gives the fields to add.
+        `additions(has_message_id, has_date)` gives the fields to add. `digests`: hashes of the
+        content, needed for recipients elsewhere.
 
         Returns:  a refusal when the gate says no, or when every recipient fails for a reason known
-            now (the first one's, RCPT order); then nothing is stored (contract 3).
+            now (the first one's, RCPT order); then nothing is stored (contract 3). Also when the
+            only recipient is elsewhere and is refused there at once; then nothing remains stored.
         Raises:  TransientFailure, Overloaded: nothing was stored.
         """
         settings = self.settings()
@@ -92,20 +134,44 @@ class TakeIn:
         )
         header = edit_header(message.header(), edits)
         size = facts.size + len(header) - len(message.header())
-        served, failed = await self._sort_recipients(envelope, size, settings)
-        if not served:
-            return Refuse(failed[0].reason, subject=str(failed[0].address))
+        found = await self._sort_recipients(envelope, size, settings)
+        if found.is_hopeless:
+            return Refuse(found.failed[0].reason, subject=str(found.failed[0].address))
+        return await self._take(identity, found, message, header, digests)
+
+    async def _take(
+        self,
+        identity: EmailAddress,
+        found: _Sorted,
+        message: Collector,
+        header: bytes,
+        digests: BodyDigests | None,
+    ) -> Taken | Refuse:
+        """Commit what was judged, then see to what follows from it."""
+        outbound = None
+        if self.abroad is not None and found.queued:
+            outbound = self.abroad.make(identity, found.queued, header, digests)
         body = await message.body(header)
-        receipts = await self.intake.commit(
-            IntakeBatch(
-                body=body,
-                internal_date_s=int(self.clock.now_s()),
-                deliveries=tuple([Delivery(account.inbox) for account in served]),
-                reports=self._report(identity, failed, header) if failed else (),
+        receipts: tuple[AppendReceipt | None, ...] = ()
+        if found.served or outbound is not None or found.failed:
+            receipts = await self.intake.commit(
+                IntakeBatch(
+                    body=body,
+                    internal_date_s=int(self.clock.now_s()),
+                    deliveries=tuple([Delivery(account.inbox) for account in found.served]),
+                    reports=self._report(identity, found.failed, header) if found.failed else (),
+                    outbound=outbound,
+                )
             )
-        )
-        await self._trim_after(served, size, settings)
-        return Taken(receipts, tuple(failed))
+        await self._trim_after(found.served, body.size, self.settings())
+        if self.abroad is not None:
+            self.abroad.count_dismissed(found.dismissed)
+            if outbound is not None:
+                is_only = not (found.served or found.failed or found.dismissed)
+                refused = await self.abroad.attempt(outbound, body, is_only_recipient=is_only)
+                if refused is not None:
+                    return Refuse(RefusalReason.REMOTE, subject=refused)
+        return Taken(receipts, tuple(found.failed))
 
     async def append(
         self,
@@ -159,6 +225,62 @@ class TakeIn:
         )
         return verdict if isinstance(verdict, Refuse) else None
 
+    async def from_peer(self, arrival: Arrival) -> Taken:
+        """Deliver what the inbound door let in: all copies and the report owed, or nothing.
+
+        With nobody to serve there is a commit all the same, so that the time an answer takes does
+        not tell who has an account.
+        Raises:  TransientFailure, Overloaded: nothing was stored.
+        """
+        settings = self.settings()
+        now_s = int(self.clock.now_s())
+        served, failed = await self._sort_local(arrival, settings)
+        sender = arrival.may_report() if failed else None
+        reports: tuple[NewReport, ...] = ()
+        if sender is not None:
+            reports = (
+                NewReport(
+                    sender=sender,
+                    failed=tuple(failed),
+                    header=arrival.header,
+                    arrived_s=now_s,
+                    due_s=arrival.report_due_s,
+                ),
+            )
+        body = (
+            await arrival.seal()
+            if served
+            else Body(header=arrival.header, chunks=(), content_size=0)
+        )
+        receipts = await self.intake.commit(
+            IntakeBatch(
+                body=body,
+                internal_date_s=now_s,
+                deliveries=tuple(
+                    [Delivery(one.inbox, once=arrival.once(one.address)) for one in served]
+                ),
+                reports=reports,
+            )
+        )
+        await self._trim_after(served, arrival.size, settings)
+        return Taken(receipts, tuple(failed))
+
+    async def _sort_local(
+        self, arrival: Arrival, settings: SettingsSnapshot
+    ) -> tuple[list[Account], list[FailedRecipient]]:
+        """Return who gets a copy, and why the others do not."""
+        served: list[Account] = []
+        failed: list[FailedRecipient] = []
+        accounts = await self.accounts.resolve(arrival.recipients)
+        for address, account in zip(arrival.recipients, accounts, strict=True):
+            if account is None or account.is_blocked:
+                failed.append(FailedRecipient(address, RefusalReason.UNKNOWN_RECIPIENT))
+            elif not await self._room.before(account, arrival.size, settings):
+                failed.append(FailedRecipient(address, RefusalReason.OVER_QUOTA))
+            else:
+                served.append(account)
+        return served, failed
+
     async def own_report(self, recipient: EmailAddress, octets: bytes, settles: QueueId) -> bool:
         """Deliver a report this relay wrote to one of its own accounts, exempt from the gate.
 
@@ -184,11 +306,37 @@ class TakeIn:
         await self._trim_after([account], len(octets), settings)
         return True
 
+    async def report_abroad(self, recipient: EmailAddress, octets: bytes, settles: QueueId) -> bool:
+        """Queue a report this relay wrote for a sender elsewhere, signed; ends `settles` with it.
+
+        Returns:  whether it was queued: not for literals, nor where policy keeps mail from going.
+        """
+        if self.abroad is None or not self.abroad.may_report(recipient):
+            return False
+        header, _, content = octets.partition(b"\r\n\r\n")
+        header += b"\r\n\r\n"
+        digests = self.abroad.digests()
+        digests.feed(content)
+        await self.intake.commit(
+            IntakeBatch(
+                body=Body(header=header, chunks=(content,), content_size=len(content)),
+                internal_date_s=int(self.clock.now_s()),
+                deliveries=(),
+                outbound=self.abroad.make_report(recipient, header, digests),
+                settles=settles,
+            )
+        )
+        return True
+
     async def _sort_recipients(
         self, envelope: Envelope, size: int, settings: SettingsSnapshot
-    ) -> tuple[list[Account], list[FailedRecipient]]:
+    ) -> _Sorted:
         local, remote = routing.split(envelope.recipients, settings.identity.local_domains)
-        reasons: dict[EmailAddress, RefusalReason] = dict.fromkeys(remote, RefusalReason.POLICY)
+        if self.abroad is None:
+            elsewhere = RemoteRecipients(denied=tuple(remote))
+        else:
+            elsewhere = self.abroad.sort(remote)
+        reasons = dict.fromkeys(elsewhere.denied, RefusalReason.POLICY)
         served: list[Account] = []
         for address, account in zip(local, await self.accounts.resolve(local), strict=True):
             if account is None or account.is_blocked:
@@ -197,8 +345,12 @@ class TakeIn:
                 reasons[address] = RefusalReason.OVER_QUOTA
             else:
                 served.append(account)
-        failed = [FailedRecipient(a, reasons[a]) for a in envelope.recipients if a in reasons]
-        return served, failed
+        return _Sorted(
+            served=served,
+            failed=[FailedRecipient(a, reasons[a]) for a in envelope.recipients if a in reasons],
+            queued=elsewhere.queued,
+            dismissed=elsewhere.dismissed,
+        )
 
     async def _trim_after(
         self, served: list[Account], size: int, settings: SettingsSnapshot

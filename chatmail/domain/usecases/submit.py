@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.message import AddField, Envelope, HeaderEdit
@@ -56,15 +57,28 @@ class Submit:
             return Refuse(RefusalReason.TOO_MUCH_MAIL, subject=str(reverse_path))
         return None
 
+    def digests(self, envelope: Envelope) -> BodyDigests | None:
+        """Return the hashes to make of the content while it arrives; None: none are needed."""
+        local_domains = self.settings().identity.local_domains
+        if self.take_in.abroad is None:
+            return None
+        if all(recipient.domain in local_domains for recipient in envelope.recipients):
+            return None
+        return self.take_in.abroad.digests()
+
     async def __call__(
-        self, account: Account, envelope: Envelope, message: Collector
+        self,
+        account: Account,
+        envelope: Envelope,
+        message: Collector,
+        digests: BodyDigests | None = None,
     ) -> Accepted | Refuse:
-        """Judge and store one whole message.
+        """Judge and store one whole message; `digests` were asked for and fed with its content.
 
         Raises:  TransientFailure, Overloaded: nothing was stored.
         """
         outcome = await self.take_in.for_recipients(
-            envelope, account.address, message, self._additions
+            envelope, account.address, message, self._additions, digests
         )
         if isinstance(outcome, Refuse):
             return outcome

@@ -118,6 +118,7 @@ class MemoryAccountStore:
                 self.state.reports[:] = [
                     report for report in self.state.reports if report.sender != address
                 ]
+                self.state.drop_queued(address)
                 self._tokens._tokens.pop(account, None)
                 if tombstone_until_s is not None:
                     self._tombstones[address] = Tombstone(
@@ -148,7 +149,7 @@ class _Owed:
     attempts: int = 0
 
 
-class MemoryOutboundQueue:
+class MemoryReportQueue:
     """`ReportQueue` over the reports that the memory intake has taken in."""
 
     def __init__(self, state: MemoryState) -> None:

@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.mailbox import (
     DELETED,
@@ -33,14 +34,21 @@ from chatmail.domain.model.mailbox import (
     UidValidity,
 )
 from chatmail.domain.model.message import Body
+from chatmail.domain.model.outbound import (
+    LastAttempt,
+    NewOutbound,
+    OutboundMessageId,
+    QueuedMessage,
+)
 from chatmail.domain.model.queue import NewReport, QueueId
 from chatmail.domain.model.retention import TrimGoal
-from chatmail.domain.ports.intake import IntakeBatch
+from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
 
 INBOX = "INBOX"
 TOKEN_LIFE_S = 90 * 86400
 MAX_TOKENS = 30
+ONCE_S = 48 * 3600
 
 
 class MemoryHints:
@@ -76,6 +84,57 @@ class MemoryBlob:
 
     octets: bytes
     is_damaged: bool = False
+
+
+@attrs.define(eq=False, kw_only=True)
+class MemoryQueued:
+    """One recipient of a queued message."""
+
+    message: OutboundMessageId
+    recipient: EmailAddress
+    due_s: float
+    leased_until_s: float = 0.0
+    attempts: int = 0
+    is_held: bool = False
+    last: LastAttempt | None = None
+
+
+@attrs.define(eq=False, kw_only=True)
+class MemoryOutbound:
+    """A queued message; it ends with its last entry."""
+
+    new: NewOutbound
+    blob: MemoryBlob
+    header_size: int
+    entries: dict[EmailAddress, MemoryQueued]
+
+    @staticmethod
+    def of(new: NewOutbound, blob: MemoryBlob, header_size: int) -> MemoryOutbound:
+        entries = {
+            recipient: MemoryQueued(
+                message=new.id,
+                recipient=recipient,
+                due_s=new.due_s,
+                leased_until_s=new.leased_until_s,
+            )
+            for recipient in new.recipients
+        }
+        return MemoryOutbound(new=new, blob=blob, header_size=header_size, entries=entries)
+
+    @property
+    def size(self) -> int:
+        return len(self.blob.octets)
+
+    def facts(self) -> QueuedMessage:
+        return QueuedMessage(
+            id=self.new.id,
+            reverse_path=self.new.reverse_path,
+            created_s=self.new.created_s,
+            prefix=self.new.prefix,
+            is_report=self.new.is_report,
+            size=self.size,
+            header_size=self.header_size,
+        )
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -146,11 +205,18 @@ class MemoryMailbox:
 class MemoryState:
     """What the memory stores share. `fail` makes the next calls raise TransientFailure."""
 
-    def __init__(self, hints: MemoryHints | None = None) -> None:
+    def __init__(
+        self, hints: MemoryHints | None = None, now_s: Callable[[], float] | None = None
+    ) -> None:
+        """Args:  now_s: the clock for `Delivery.once`; else the date of the message counts."""
         self.hints = hints if hints is not None else MemoryHints()
+        self.now_s = now_s
         self.mailboxes: dict[MailboxId, MemoryMailbox] = {}
         self.reports: list[NewReport] = []
         self.entries: dict[QueueId, NewReport] = {}  # of the queue over this state
+        self.outbound: dict[OutboundMessageId, MemoryOutbound] = {}
+        self.outbound_added = trio.Event()
+        self.once: dict[bytes, float] = {}  # key → when it is forgotten
         self.fail = 0
         self.shown: dict[MailboxId, int] = {}
         self._ids = itertools.count(1)
@@ -216,6 +282,22 @@ class MemoryState:
         """Drop all mailboxes of an account."""
         for mailbox in self.of(account):
             self.drop(mailbox)
+
+    def is_first(self, delivery: Delivery, now_s: float) -> bool:
+        """Say whether a copy may be delivered, and note that it was."""
+        key = delivery.once
+        if key is None:
+            return True
+        if self.once.get(key, 0.0) > now_s:
+            return False
+        self.once[key] = now_s + ONCE_S
+        return True
+
+    def drop_queued(self, sender: EmailAddress) -> None:
+        """Forget what an account has on its way."""
+        for id, message in list(self.outbound.items()):
+            if message.new.reverse_path == sender:
+                del self.outbound[id]
 
     def settle(self, entry: QueueId) -> bool:
         """End an entry of the queue; False: there is none."""
@@ -634,9 +716,10 @@ class MemoryIntake:
         receipts: list[AppendReceipt | None] = []
         touched: dict[MailboxId, MemoryMailbox] = {}
         is_owed = batch.settles is None or self._state.settle(batch.settles)
+        now_s = batch.internal_date_s if self._state.now_s is None else self._state.now_s()
         for delivery in batch.deliveries:
             box = self._state.mailboxes.get(delivery.mailbox)
-            if box is None or not is_owed:
+            if box is None or not is_owed or not self._state.is_first(delivery, now_s):
                 receipts.append(None)
                 continue
             if box.id not in touched:
@@ -645,6 +728,11 @@ class MemoryIntake:
             uid = box.add(attrs.evolve(template, flags=delivery.flags))
             receipts.append(AppendReceipt(box.id, box.uid_validity, uid))
         self._state.reports.extend(batch.reports)
+        if batch.outbound is not None and is_owed:
+            queued = MemoryOutbound.of(batch.outbound, blob, len(body.header))
+            self._state.outbound[batch.outbound.id] = queued
+            if not batch.outbound.leased_until_s:
+                self._state.outbound_added.set()
         self.batches.append(batch)
         self._state.hint(*touched.values())
         return tuple(receipts)

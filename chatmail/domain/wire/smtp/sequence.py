@@ -54,14 +54,23 @@ NEXT: Final[Mapping[tuple[State, type], State]] = {
 
 
 def refusal(
-    command: Command, state: State, role: Role, *, is_tls: bool, is_logged_in: bool
+    command: Command,
+    state: State,
+    role: Role,
+    *,
+    is_tls: bool,
+    is_logged_in: bool,
+    needs_tls: bool = True,
 ) -> Reply | None:
-    """Return the reply to a command that may not come now, None: it may."""
+    """Return the reply to a command that may not come now, None: it may.
+
+    `needs_tls`: MAIL waits for it; AUTH always does.
+    """
     match command:
         case Rcpt():
             return None if (state, Rcpt) in NEXT else replies.MAIL_FIRST
         case Mail() | Auth():
-            early = _needs_secrecy(type(command), role, is_tls=is_tls)
+            early = _needs_secrecy(type(command), role, is_tls=is_tls, needs_tls=needs_tls)
             if early is None and state is State.CONNECTED:
                 early = replies.HELLO_FIRST
             if early is not None:
@@ -81,22 +90,25 @@ def refusal(
             return None
 
 
-def refusal_of_malformed(line: bytes, role: Role, *, is_tls: bool) -> Reply | None:
+def refusal_of_malformed(
+    line: bytes, role: Role, *, is_tls: bool, needs_tls: bool = True
+) -> Reply | None:
     """Return what is said to a malformed command before its syntax is, None: nothing.
 
     Where there is no AUTH, or where TLS comes first, the arguments do not matter.
     """
     verb = _SECRET.get(line[:4].upper())
-    return _needs_secrecy(verb, role, is_tls=is_tls) if verb else None
+    return _needs_secrecy(verb, role, is_tls=is_tls, needs_tls=needs_tls) if verb else None
 
 
 _SECRET: Final[Mapping[bytes, type]] = {b"AUTH": Auth, b"MAIL": Mail}
 
 
-def _needs_secrecy(verb: type, role: Role, *, is_tls: bool) -> Reply | None:
+def _needs_secrecy(verb: type, role: Role, *, is_tls: bool, needs_tls: bool) -> Reply | None:
     if verb is Auth and role is Role.INBOUND:
         return replies.NOT_IMPLEMENTED
-    return None if is_tls else replies.TLS_FIRST
+    is_secret = is_tls or (verb is Mail and not needs_tls)
+    return None if is_secret else replies.TLS_FIRST
 
 
 def _refusal_of_auth(state: State, *, is_logged_in: bool) -> Reply | None:

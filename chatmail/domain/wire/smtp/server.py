@@ -70,11 +70,12 @@ MAX_IDLE_COMMANDS: Final = 100
 
 
 class SmtpServer:
-    """One connection. `is_tls`: it is encrypted from the start."""
+    """One connection. `is_tls`: it is encrypted from the start. `needs_tls`: MAIL waits for it."""
 
-    def __init__(self, role: Role, *, is_tls: bool) -> None:
+    def __init__(self, role: Role, *, is_tls: bool, needs_tls: bool = True) -> None:
         self._role = role
         self._is_tls = is_tls
+        self._needs_tls = needs_tls
         self._is_logged_in = False
         self._state = State.CONNECTED
         self._buffer = LineBuffer()
@@ -220,6 +221,7 @@ class SmtpServer:
             self._role,
             is_tls=self._is_tls,
             is_logged_in=self._is_logged_in,
+            needs_tls=self._needs_tls,
         )
         if refused is not None:
             return self._error(refused)
@@ -239,7 +241,9 @@ class SmtpServer:
     def _misparsed(self, line: bytes, error: CommandError) -> Event:
         if error.is_foreign:
             return self._answer_and_close(error.reply.octets)
-        early = refusal_of_malformed(line, self._role, is_tls=self._is_tls)
+        early = refusal_of_malformed(
+            line, self._role, is_tls=self._is_tls, needs_tls=self._needs_tls
+        )
         return self._error(early or error.reply)
 
     # --- what the machine answers itself ------------------------------------------------------

@@ -145,6 +145,8 @@ async def test_rivals_without_end_are_a_conflict() -> None:
     assert error.code is ErrorCode.CONFLICT
 
 
-def test_every_method_that_walks_the_store_may_take_long() -> None:
-    assert {"task.run", "task.runAll", "task.expire"} == SLOW_METHODS
+def test_every_method_that_walks_the_store_or_asks_name_servers_may_take_long() -> None:
+    assert {"task.run", "task.runAll", "task.expire", "queue.purge", "domain.checkDns"} < (
+        SLOW_METHODS
+    )
     assert set(METHODS) >= SLOW_METHODS

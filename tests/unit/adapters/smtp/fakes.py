@@ -14,11 +14,18 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_on
 
 from chatmail.adapters.smtp.server import serve_connection
 from chatmail.adapters.smtp.services import SmtpServices
+from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.model.account import Account, AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.federation import Source
 from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.model.message import Door, Envelope
-from chatmail.domain.model.settings import IdentitySettings, LimitSettings, SettingsSnapshot
+from chatmail.domain.model.settings import (
+    FederationSettings,
+    IdentitySettings,
+    LimitSettings,
+    SettingsSnapshot,
+)
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.wire.smtp.sequence import Role
 
@@ -153,10 +160,14 @@ class World:
     feed_failure: Exception | None = None
     before_commit: Callable[[], Any] | None = None
     has_room: bool = True
+    hashes: BodyDigests | None = None
+    collected_with: list[dict[str, Any]] = attrs.field(factory=list)
     touched: int = 0
     senders: list[Account] = attrs.field(factory=list)
     logins: list[tuple[Credentials, str]] = attrs.field(factory=list)
     admitted: list[EmailAddress | None] = attrs.field(factory=list)
+    sources: list[Source] = attrs.field(factory=list)
+    federation: FederationSettings = attrs.field(factory=FederationSettings)
     messages: list[tuple[Door, Envelope, bytes]] = attrs.field(factory=list)
     doors: list[tuple[Door, int]] = attrs.field(factory=list)
     sinks: list[str] = attrs.field(factory=list)
@@ -170,7 +181,7 @@ class World:
             local_domains=frozenset({"relay.example", "[127.0.0.1]"}),
             hostname="mx.relay.example",
         )
-        return SettingsSnapshot(identity=identity, limits=self.limits)
+        return SettingsSnapshot(identity=identity, limits=self.limits, federation=self.federation)
 
     def info(self, event: str, **fields: object) -> None:
         self.logged.append((event, fields))
@@ -187,22 +198,26 @@ class World:
             secret="",
         )
 
-    def collect(self, door: Door, max_bytes: int, /) -> Sink:
+    def collect(self, door: Door, max_bytes: int, **options: Any) -> Sink:
         self.doors.append((door, max_bytes))
+        self.collected_with.append(options)
         return Sink(self.sinks, self.feed_failure)
+
+    def digests(self, envelope: Envelope, /) -> BodyDigests | None:
+        return self.hashes
 
     def admit(self, account: Account, reverse_path: EmailAddress | None, /) -> Refuse | None:
         self.admitted.append(reverse_path)
         return self.sender_verdict
 
-    async def __call__(self, account: Account, envelope: Envelope, message: Sink, /) -> Any:
+    async def __call__(
+        self, account: Account, envelope: Envelope, message: Sink, digests: BodyDigests | None, /
+    ) -> Any:
+        assert digests is self.hashes
         self.senders.append(account)
-        return await self._store(Door.SUBMISSION, envelope, message)
+        return await self.store(Door.SUBMISSION, envelope, message)
 
-    async def receive(self, envelope: Envelope, message: Sink, /) -> Any:
-        return await self._store(Door.SMTP_INBOUND, envelope, message)
-
-    async def _store(self, door: Door, envelope: Envelope, message: Sink) -> Any:
+    async def store(self, door: Door, envelope: Envelope, message: Sink) -> Any:
         await trio.lowlevel.checkpoint()
         if self.before_commit is not None:
             await self.before_commit()
@@ -216,7 +231,7 @@ class World:
         return SmtpServices(
             authenticate=Logins(self),
             submit=self,
-            receive=self.receive,
+            receive=Relays(self),
             collect=self.collect,
             sessions=self.sessions,
             settings=self.settings,
@@ -238,6 +253,21 @@ class Logins:
     async def touch_daily(self, account: Account, /) -> Account:
         self.world.touched += 1
         return attrs.evolve(account, last_login_day=self.world.touched)
+
+
+@attrs.frozen
+class Relays:
+    """The door of other relays to a world."""
+
+    world: World
+
+    def admit(self, reverse_path: EmailAddress | None, /) -> Refuse | None:
+        self.world.admitted.append(reverse_path)
+        return self.world.sender_verdict
+
+    async def __call__(self, envelope: Envelope, message: Sink, source: Source, /) -> Any:
+        self.world.sources.append(source)
+        return await self.world.store(Door.SMTP_INBOUND, envelope, message)
 
 
 class Client:

@@ -11,8 +11,9 @@ import trio
 from chatmail.domain.model.account import AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import Overloaded, TransientFailure
+from chatmail.domain.model.federation import Source, TransportKind
 from chatmail.domain.model.message import Door, Envelope
-from chatmail.domain.model.settings import LimitSettings
+from chatmail.domain.model.settings import FederationSettings, LimitSettings
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.wire.smtp.sequence import Role
 from tests.unit.adapters.smtp.fakes import AUTH, USER, Accepted, LoginRefusal, World, connect
@@ -486,17 +487,47 @@ async def test_port_25_takes_mail_for_local_domains_only(nursery: trio.Nursery) 
         "no-such-user@relay.example",
         "bob@[127.0.0.1]",
     ]
-    assert world.admitted == []
+    assert world.admitted == [EmailAddress.parse("a@peer.example")]
+    assert world.sources == [Source("192.0.2.7", TransportKind.SMTP)]
 
 
-async def test_port_25_says_spoof_at_every_rcpt(nursery: trio.Nursery) -> None:
-    client = connect(nursery, World(), Role.INBOUND).client
+@pytest.mark.parametrize(
+    ("reason", "reply"),
+    [
+        (RefusalReason.SPOOFED_DOMAIN, b"550 5.7.1 Sender domain is local\r\n"),
+        (RefusalReason.POLICY, b"550 5.7.1 Policy Rejection\r\n"),
+    ],
+)
+async def test_port_25_says_what_is_wrong_with_the_sender_at_every_rcpt(
+    nursery: trio.Nursery, reason: RefusalReason, reply: bytes
+) -> None:
+    client = connect(nursery, World(sender_verdict=Refuse(reason)), Role.INBOUND).client
     await client.ask(b"EHLO peer.example\r\n", 2)
     assert await client.ask(MAIL + RCPT + RCPT + b"DATA\r\n", 4) == (
-        b"250 2.1.0 Ok\r\n"
-        + b"550 5.7.1 Sender domain is local\r\n" * 2
-        + b"554 5.5.1 No valid recipients\r\n"
+        b"250 2.1.0 Ok\r\n" + reply * 2 + b"554 5.5.1 No valid recipients\r\n"
     )
+
+
+async def test_port_25_needs_no_tls_where_the_operator_says_so(nursery: trio.Nursery) -> None:
+    world = World(federation=FederationSettings(require_tls=False))
+    client = connect(nursery, world, Role.INBOUND, tls=False).client
+    assert b"250-STARTTLS\r\n" in await client.ask(b"EHLO peer.example\r\n", 2)
+    assert await client.ask(b"MAIL FROM:<a@peer.example>\r\n" + RCPT, 2) == (
+        b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n"
+    )
+    assert (await client.ask(AUTH)).startswith(b"502 5.5.1 ")
+    submission = connect(nursery, world, Role.SUBMISSION, tls=False).client
+    await submission.ask(b"EHLO peer.example\r\n", 2)
+    assert (await submission.ask(MAIL)).startswith(b"530 5.7.0 ")
+
+
+async def test_port_25_closes_after_a_bare_line_end_in_content(nursery: trio.Nursery) -> None:
+    connection = connect(nursery, World(), Role.INBOUND)
+    await connection.client.ask(b"EHLO peer.example\r\n", 2)
+    await connection.client.ask(b"MAIL FROM:<>\r\n" + RCPT + b"DATA\r\n", 3)
+    await connection.client.say(b"From: a\r\n\r\nx\n.\r\nQUIT\r\n\r\n.\r\n")
+    assert await connection.client.rest() == b"554 5.6.0 Bare CR, LF or NUL not allowed\r\n"
+    assert connection.world.messages == []
 
 
 async def test_port_25_takes_bounces_and_a_hundred_recipients(nursery: trio.Nursery) -> None:

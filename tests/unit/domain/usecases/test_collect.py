@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from chatmail.domain.formats.body_digest import BodyDigests, Canonicalization
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Door
 from chatmail.domain.usecases.collect import Collect, Collector
@@ -111,3 +112,46 @@ async def test_without_room_in_memory_a_message_is_spooled_from_its_header_on(st
         assert isinstance(body.spooled, MemorySpool)
         assert body.header + b"".join(body.spooled.chunks) == octets
     assert blobs.open_spools == 0
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 65536])
+async def test_the_content_is_hashed_as_it_arrives_without_the_header(step: int) -> None:
+    octets = make_message(size=3000)
+    digests = BodyDigests(Canonicalization.SIMPLE)
+    async with Collect(MemoryBlobStore(MemoryState()))(
+        Door.SUBMISSION, MAX_BYTES, digests=digests
+    ) as message:
+        for place in range(0, len(octets), step):
+            await message.feed(octets[place : place + step])
+        assert message.digests is digests
+        content = octets[len(message.header()) :]
+    expected = BodyDigests(Canonicalization.SIMPLE)
+    expected.feed(content)
+    assert digests.sha256(Canonicalization.SIMPLE) == expected.sha256(Canonicalization.SIMPLE)
+
+
+async def test_the_forms_of_the_hashes_may_be_chosen_when_the_header_is_complete() -> None:
+    octets = make_message(size=1000)
+    seen: list[bytes] = []
+
+    def choose(header: bytes) -> BodyDigests:
+        seen.append(header)
+        return BodyDigests(Canonicalization.RELAXED)
+
+    collect = Collect(MemoryBlobStore(MemoryState()), choose)
+    async with collect(Door.SMTP_INBOUND, MAX_BYTES) as message:
+        for place in range(0, len(octets), 10):
+            await message.feed(octets[place : place + 10])
+        assert seen == [message.header()]
+        assert message.digests is not None
+        assert message.digests.sha256(Canonicalization.RELAXED)
+    async with collect(Door.SUBMISSION, MAX_BYTES, digests=BodyDigests()) as message:
+        await message.feed(octets)
+        assert len(seen) == 1
+
+
+async def test_a_message_without_end_of_header_is_not_hashed() -> None:
+    collect = Collect(MemoryBlobStore(MemoryState()), lambda header: pytest.fail("no header"))
+    async with collect(Door.SMTP_INBOUND, MAX_BYTES) as message:
+        await message.feed(b"From: x\r\n")
+        assert message.digests is None

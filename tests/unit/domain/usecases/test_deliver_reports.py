@@ -11,8 +11,9 @@ from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
-from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, MemoryRelay
-from tests.unit.fakes.accounts import MemoryOutboundQueue
+from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, FewBudgets, MemoryRelay
+from tests.unit.fakes.accounts import MemoryReportQueue
+from tests.unit.fakes.system import FakeLog
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -42,19 +43,21 @@ def report(due_s: int = int(NOW_S)) -> NewReport:
     )
 
 
-def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryOutboundQueue]:
+def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryReportQueue]:
     relay = MemoryRelay()
     relay.state.reports.extend(reports)
-    return relay, MemoryOutboundQueue(relay.state)
+    return relay, MemoryReportQueue(relay.state)
 
 
-def delivering(relay: MemoryRelay, queue: MemoryOutboundQueue) -> DeliverReports:
+def delivering(relay: MemoryRelay, queue: MemoryReportQueue) -> DeliverReports:
     return DeliverReports(
         queue=queue,
         take_in=relay.take_in,
         clock=relay.clock,
         entropy=CountingEntropy(),
         settings=lambda: relay.settings,
+        budgets=FewBudgets(),  # type: ignore[arg-type]
+        log=FakeLog(),
         diagnose=lambda failed: f"550 5.1.1 <{failed.address}>: {failed.reason.value}",
     )
 

@@ -1,0 +1,126 @@
+"""What the outbound runner has in hand: letters by destination, and whose turn it is.
+
+Plain bookkeeping in the event loop; nothing here waits. Counters are kept so that a decision costs
+the same whatever the number of lanes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import attrs
+import trio
+
+from chatmail.domain.model.outbound import OutboundEntry
+
+IDLE_S: Final = 30.0
+"""An empty lane is kept so long: it remembers when its destination was woken last."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Waiter:
+    """A client that waits for the refusal of a first attempt."""
+
+    is_waiting: bool = True
+    refusal: str | None = None
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False, kw_only=True)
+class LetterInHand:
+    """Leased entries of one message for one destination. `read` gives the stored octets."""
+
+    entries: tuple[OutboundEntry, ...]
+    read: Callable[[int, int], Awaitable[bytes]]
+    leased_until_s: float
+    waiter: Waiter | None = None
+
+    @property
+    def domain(self) -> str:
+        """The destination."""
+        return self.entries[0].domain
+
+
+@attrs.define(eq=False, kw_only=True)
+class Lane:
+    """A destination.
+
+    Attributes:
+        letters: those in hand that nobody attempts yet. under_way: couriers.
+        next_due_s: when the queue has something for it, unix time; inf: nothing is known.
+        has_backlog: something waits in the queue for a later time.
+        starts_at: nothing is claimed before (loop time). flushed_at: the last wake-up of all.
+    """
+
+    domain: str
+    letters: deque[LetterInHand] = attrs.field(factory=deque)
+    under_way: int = 0
+    next_due_s: float = math.inf
+    has_backlog: bool = False
+    starts_at: float = -math.inf
+    flushed_at: float = -math.inf
+
+
+@attrs.define(eq=False)
+class LaneTable:
+    """All lanes, the one served longest ago first."""
+
+    under_way: int = 0
+    waiting: int = 0
+    _lanes: OrderedDict[str, Lane] = attrs.field(factory=OrderedDict)
+
+    def lane(self, domain: str) -> Lane:
+        """Return the lane of a destination; a new one has its turn next."""
+        lane = self._lanes.get(domain)
+        if lane is None:
+            lane = self._lanes[domain] = Lane(domain=domain)
+            self._lanes.move_to_end(domain, last=False)
+        return lane
+
+    def known(self, domain: str) -> Lane | None:
+        """Return the lane of a destination if there is one."""
+        return self._lanes.get(domain)
+
+    def in_turn(self) -> list[Lane]:
+        """Return all lanes, the one served longest ago first."""
+        return list(self._lanes.values())
+
+    def add(self, lane: Lane, letters: Iterable[LetterInHand]) -> None:
+        """Put letters at the end of a lane."""
+        before = len(lane.letters)
+        lane.letters.extend(letters)
+        self.waiting += len(lane.letters) - before
+
+    def take(self, lane: Lane) -> LetterInHand:
+        """Take the next letter of a lane; the lane had its turn."""
+        letter = lane.letters.popleft()
+        self.waiting -= 1
+        self._lanes.move_to_end(lane.domain)
+        return letter
+
+    def take_all(self, lane: Lane) -> list[LetterInHand]:
+        """Take all letters of a lane that wait."""
+        letters = list(lane.letters)
+        lane.letters.clear()
+        self.waiting -= len(letters)
+        return letters
+
+    def begin(self, lane: Lane) -> None:
+        """A courier sets out."""
+        lane.under_way += 1
+        self.under_way += 1
+
+    def end(self, lane: Lane) -> None:
+        """A courier is back."""
+        lane.under_way -= 1
+        self.under_way -= 1
+
+    def forget_empty(self, now: float) -> None:
+        """Drop lanes that nothing is known of."""
+        for lane in self.in_turn():
+            is_busy = lane.letters or lane.under_way or lane.next_due_s != math.inf
+            if not is_busy and lane.flushed_at + IDLE_S <= now:
+                del self._lanes[lane.domain]
