@@ -11,8 +11,8 @@ import contextlib
 import ctypes
 import os
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -44,25 +44,16 @@ class Host:
 
     def run(self, function: Callable[[], T]) -> T:
         """Call a function inside; what it opens or starts stays inside."""
-        outcome: list[T] = []
-        failure: list[BaseException] = []
 
-        def enter() -> None:
-            try:
-                with Path(f"/run/netns/{self.space}").open() as space:
-                    libc = ctypes.CDLL(None, use_errno=True)
-                    if libc.setns(space.fileno(), _CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), "setns")
-                outcome.append(function())
-            except BaseException as error:
-                failure.append(error)
+        def enter_and_call() -> T:
+            with Path(f"/run/netns/{self.space}").open() as space:
+                libc = ctypes.CDLL(None, use_errno=True)
+                if libc.setns(space.fileno(), _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            return function()
 
-        thread = threading.Thread(target=enter)
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0]
-        return outcome[0]
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(enter_and_call).result()
 
     def unplug(self) -> None:
         """Pull the cable."""
