@@ -93,7 +93,13 @@ class RunningRelay:
 def control_services(relay: Relay, running: RunningRelay) -> ControlServices:
     """Return what the control socket offers."""
     return ControlServices(
-        settings=relay.change_settings, operation=running, tasks=named(relay.tasks)
+        settings=relay.change_settings,
+        operation=running,
+        tasks=named(relay.tasks),
+        queue=relay.desks.queue,
+        federation=relay.desks.federation,
+        dns=relay.desks.dns,
+        accounts=relay.desks.accounts(relay.site.relay),
     )
 
 

@@ -77,7 +77,9 @@ class Listening:
         for key in [key for key in self._open if key not in wanted]:
             self._open.pop(key).scope.cancel()
         self._open = {key: self._open[key] for key in wanted}
-        self._relay.site.bound({face: port for face, _, port in reversed(self.addresses())})
+        addresses = self.addresses()
+        self._relay.site.bound({face: port for face, _, port in reversed(addresses)})
+        self._relay.federation.reach.bound((host, port) for _, host, port in addresses)
 
     def _recognise(self, wanted: Collection[tuple[str, str]]) -> None:
         """Keep listeners whose address is only written in another way now.

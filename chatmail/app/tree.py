@@ -1,6 +1,7 @@
 """The nursery tree: what starts after what, and what stops before what.
 
-root → infra (store writer, watchdog) → background (reports, schedule, web lifespan) → sessions (one
+root → infra (store writer, watchdog) → background (reports, outbound
+queue, schedule, web lifespan) → sessions (one
 task per connection) → accept (one scope per listener). Life times nest, so the order of closing is
 the structure: accept → sessions → background → infra → store.
 """
@@ -81,6 +82,9 @@ async def run_relay(
                 log,
             )
             background.start_soon(keep_running, "schedule", schedule, log)
+            runner = relay.federation.runner
+            background.start_soon(keep_running, "outbound", runner.run, log)
+            background.start_soon(keep_running, "outward", relay.federation.outward.serve, log)
             background.start_soon(keep_running, "recount", partial(_recount, relay), log)
             background.start_soon(keep_running, "settings", relay.settings_follower.run, log)
             async with trio.open_nursery() as sessions:

@@ -21,10 +21,11 @@ from chatmail.app.drain import Drain
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.settings_follower import SettingsFollower
 from chatmail.app.site import Site
+from chatmail.app.wiring_desks import Desks, desks
+from chatmail.app.wiring_federation import Federation
 from chatmail.app.wiring_parts import Parts
 from chatmail.app.wiring_tls import open_keeper
 from chatmail.domain.usecases.change_settings import ChangeSettings
-from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.tasks import RunTask
 
@@ -54,8 +55,8 @@ class Relay:
     settings_follower: SettingsFollower
     checks: Callable[[], list[Check]]
     tasks: RunTask
-    delete_account: DeleteAccount
-    block_account: BlockAccount
+    desks: Desks
+    federation: Federation
     entropy: SystemEntropy
 
 
@@ -104,15 +105,15 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             settings_follower=follower,
             checks=partial(site.checks, store, parts.host),
             tasks=parts.tasks(),
-            delete_account=parts.delete_account(),
-            block_account=parts.block_account(),
+            desks=desks(parts),
+            federation=parts.federation,
             entropy=parts.entropy,
         )
 
 
-def tasks_of(loaded: LoadedConfig, log: Log, settings: LiveSettings, store: Store) -> RunTask:
-    """Return maintenance for a command that works without a server."""
-    return Parts.of(loaded.boot, log, SystemClock(), settings, HintBoard(), store).tasks()
+def parts_of(loaded: LoadedConfig, log: Log, settings: LiveSettings, store: Store) -> Parts:
+    """Return what a command that works without a server needs."""
+    return Parts.of(loaded.boot, log, SystemClock(), settings, HintBoard(), store)
 
 
 def _follow(site: Site, settings: LiveSettings) -> None:

@@ -29,6 +29,7 @@ from chatmail.adapters.system.verified import (
 from chatmail.app.drain import Drain
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.site import Site
+from chatmail.app.wiring_federation import Federation, federation
 from chatmail.domain.model.queue import FailedRecipient
 from chatmail.domain.model.verdict import Refuse
 from chatmail.domain.usecases.append import AppendMessages
@@ -38,7 +39,7 @@ from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
-from chatmail.domain.usecases.receive import Receive
+from chatmail.domain.usecases.receive import Receive, inbound_digests
 from chatmail.domain.usecases.register import Register
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
 from chatmail.domain.usecases.submit import Submit
@@ -67,6 +68,7 @@ class Parts:
     budgets: BucketTable
     hasher: CachingHasher
     host: SystemHost
+    federation: Federation
     take_in: TakeIn
 
     @staticmethod
@@ -78,8 +80,12 @@ class Parts:
         hints: HintBoard,
         store: Store,
     ) -> Parts:
-        """Make what is not given."""
+        """Make what is not given.
+
+        Raises:  PermanentFailure: a key or a file it needs cannot be used.
+        """
         entropy = SystemEntropy()
+        others = federation(boot, log, clock, entropy, settings, store)
         return Parts(
             boot=boot,
             log=log,
@@ -95,12 +101,14 @@ class Parts:
                 hashing_pool(), clock, entropy, kept=_kept_verifications(boot, clock, entropy)
             ),
             host=SystemHost(boot.state_dir, boot.nocreate_file, settings, clock),
+            federation=others,
             take_in=TakeIn(
                 accounts=store.accounts,
                 intake=store.intake,
                 mail=store.mail,
                 clock=clock,
                 settings=settings,
+                abroad=others.abroad,
             ),
         )
 
@@ -139,13 +147,29 @@ class Parts:
         return SmtpServices(
             authenticate=authenticate,
             submit=submit,
-            receive=Receive(settings=self.settings),
-            collect=Collect(self.store.blobs),
+            receive=self.receive(),
+            collect=Collect(self.store.blobs, inbound_digests),
             sessions=self.sessions,
             settings=self.settings,
             drain=self.drain,
             log=self.log,
             has_room=lambda: self.host.free_disk_bytes() >= MIN_FREE_BYTES,
+        )
+
+    def receive(self) -> Receive:
+        others = self.federation
+        return Receive(
+            take_in=self.take_in,
+            accounts=self.store.accounts,
+            verifier=others.verifier,
+            budgets=self.budgets,
+            ledger=self.store.peer_ledger,
+            clock=self.clock,
+            entropy=self.entropy,
+            settings=self.settings,
+            is_allowed=others.policy.allows,
+            contact=others.runner.note_contact,
+            secret=self.store.arrivals_key,
         )
 
     def imap(self, authenticate: Authenticate) -> ImapServices:
@@ -174,6 +198,7 @@ class Parts:
                 register=self.register(),
                 checks=partial(site.checks, self.store, self.host),
                 log=self.log,
+                dkim_key=self.federation.signer.record_of,
             )
         )
 

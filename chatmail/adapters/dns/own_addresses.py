@@ -37,3 +37,8 @@ def public_addresses(
         found = [text for text in found if ipaddress.ip_address(text).is_global]
     kept = [text for text in found if with_ipv6 or ipaddress.ip_address(text).version == 4]
     return tuple(dict.fromkeys(kept))
+
+
+def machine_addresses(source: Source = source_address) -> tuple[str, ...]:
+    """Return the addresses this machine sends from, public or not."""
+    return tuple(text for family, target in _SOMEWHERE if (text := source(family, target)))

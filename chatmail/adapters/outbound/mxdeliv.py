@@ -21,7 +21,7 @@ from chatmail.adapters.outbound.connect import (
     TlsClient,
 )
 from chatmail.adapters.outbound.patience import Patience
-from chatmail.adapters.outbound.pieces import PIECE_OCTETS, pieces
+from chatmail.adapters.outbound.pieces import PIECE_OCTETS, Pieces
 from chatmail.adapters.outbound.pool import ConnectionPool, close_now, has_input
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
@@ -125,16 +125,17 @@ class HttpConnection:
         What is lost shows when the answer is read; there may be one even then.
         """
         limit = _LAST_WORDS_S
+        pieces = Pieces(letter)
         try:
-            async for octets, is_last in pieces(letter):
+            while not pieces.is_over:
+                octets = await pieces.take()
                 data = head + (self._http.send(h11.Data(data=octets)) or b"") if octets else head
                 head = b""
                 with trio.fail_after(self._patience.http_stall):
                     await self.stream.send_all(data)
-                if is_last:
-                    self._http.send(h11.EndOfMessage())
-                    self._is_all_sent = True
-                    limit = self._patience.http_answer
+            self._http.send(h11.EndOfMessage())
+            self._is_all_sent = True
+            limit = self._patience.http_answer
         except (*STREAM_ERRORS, trio.TooSlowError):
             pass
         except TransientFailure as failure:

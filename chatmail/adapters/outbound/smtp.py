@@ -19,7 +19,7 @@ from chatmail.adapters.outbound.connect import (
     TlsClient,
 )
 from chatmail.adapters.outbound.patience import Patience
-from chatmail.adapters.outbound.pieces import pieces
+from chatmail.adapters.outbound.pieces import Pieces
 from chatmail.adapters.outbound.pool import ConnectionPool, close_now, has_input
 from chatmail.domain.formats.dot_stuffing import DotStuffer
 from chatmail.domain.model.address import EmailAddress
@@ -186,9 +186,10 @@ class SmtpConnection:
 
     async def _send_content(self, letter: Letter) -> None:
         stuffer = DotStuffer()
-        async for octets, is_last in pieces(letter):
-            stuffed = stuffer.feed(octets)
-            await self._send(stuffed + stuffer.finish() if is_last else stuffed)
+        pieces = Pieces(letter)
+        while not pieces.is_over:
+            stuffed = stuffer.feed(await pieces.take())
+            await self._send(stuffed + stuffer.finish() if pieces.is_over else stuffed)
             if self._machine.phase is Phase.CLOSED:
                 return
         self._machine.content_sent()

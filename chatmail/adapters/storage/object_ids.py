@@ -25,7 +25,12 @@ class KeyedObjectIds:
     """`ObjectIds` of the store: hashes with a key of this server."""
 
     def __init__(self, server_key: bytes) -> None:
-        self._key = hmac.digest(server_key, b"object ids", hashlib.sha256)
+        self._server_key = server_key
+        self._key = self.derive(b"object ids")
+
+    def derive(self, purpose: bytes) -> bytes:
+        """Return the key for one purpose: the same after a restart, and in all processes."""
+        return hmac.digest(self._server_key, purpose, hashlib.sha256)
 
     def mailbox(self, info: MailboxInfo) -> str:
         """Return the MAILBOXID of a mailbox: it stays when the name changes."""

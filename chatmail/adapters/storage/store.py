@@ -138,6 +138,7 @@ class Store:
         self.tokens = SqlDeviceTokens(writer, cache)
         self.object_ids = object_ids
         self.settings = SqlSettingsStore(writer)
+        self.arrivals_key = object_ids.derive(b"arrivals")
         self.retention = SqlRetention(writer, reader, index, cache)
         self.roster = SqlRoster(reader)
 

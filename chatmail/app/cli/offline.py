@@ -22,7 +22,8 @@ from chatmail.adapters.system.logs import open_log
 from chatmail.app.config import LoadedConfig
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.tasks import named
-from chatmail.app.wiring import tasks_of
+from chatmail.app.wiring import parts_of
+from chatmail.app.wiring_desks import desks
 from chatmail.domain.model.errors import PermanentFailure
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
@@ -77,9 +78,15 @@ async def _call(loaded: LoadedConfig, method: str, params: Mapping[str, object])
             await nursery.start(store.run)
             settings = LiveSettings(loaded, log, is_serving=False)
             settings.start_with(await store.settings.all())
+            parts = parts_of(loaded, log, settings, store)
+            desk = desks(parts)
             services = ControlServices(
                 settings=ChangeSettings(store=store.settings, in_force=settings),
-                tasks=named(tasks_of(loaded, log, settings, store)),
+                tasks=named(parts.tasks()),
+                queue=desk.queue,
+                federation=desk.federation,
+                dns=desk.dns,
+                accounts=desk.accounts(),
             )
             outcome = await _answer(services, method, params)
             nursery.cancel_scope.cancel()

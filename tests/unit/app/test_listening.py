@@ -41,6 +41,7 @@ class World:
             keeper=None,
             log=None,
             site=SimpleNamespace(bound=self.ports.update),
+            federation=SimpleNamespace(reach=SimpleNamespace(bound=list)),
         )
         self.listening = Listening(cast("Any", relay))
 

@@ -20,7 +20,15 @@ from chatmail.domain.model.account import Account, NewAccount
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body
-from chatmail.domain.model.outbound import NewOutbound, OutboundMessageId
+from chatmail.domain.model.outbound import (
+    LastAttempt,
+    NewOutbound,
+    OutboundEntry,
+    OutboundMessageId,
+    Settled,
+    Settlement,
+    SettlementKind,
+)
 from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import AccountStore
@@ -149,6 +157,23 @@ def make_outbound(
         prefix=prefix,
         is_report=is_report,
         leased_until_s=leased_until_s,
+    )
+
+
+def settled_as(*ends: tuple[OutboundEntry, SettlementKind | None], due_s: float = 0.0) -> Settled:
+    """Settle entries; None: the lease is handed back."""
+    last = LastAttempt(at_s=NOW_S, reply="450 4.2.0 later")
+    return Settled(
+        entries=tuple(
+            Settlement(
+                message=entry.message.id,
+                recipient=entry.recipient,
+                kind=kind or SettlementKind.RETRY,
+                due_s=due_s,
+                last=None if kind is None else last,
+            )
+            for entry, kind in ends
+        )
     )
 
 

@@ -1,0 +1,150 @@
+"""Other relays, both ways: names, keys, policy, transports, the runner of the queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+import chatmail
+from chatmail.adapters.dkim.key_lookup import KeyLookup
+from chatmail.adapters.dkim.keys import KeyFolder, parse_algorithms
+from chatmail.adapters.dkim.signer import KeySigner, parse_forms
+from chatmail.adapters.dkim.verifier import KeyVerifier
+from chatmail.adapters.jobs.outbound import OutboundRunner
+from chatmail.adapters.outbound.resolver import TrioResolver
+from chatmail.adapters.outbound.transports import Outward
+from chatmail.app.reach import Reach
+from chatmail.domain.model.errors import PermanentFailure
+from chatmail.domain.usecases.attempt_remote import AttemptRemote
+from chatmail.domain.usecases.count_peers import CountPeers
+from chatmail.domain.usecases.lookup_route import LookupRoute
+from chatmail.domain.usecases.lookup_sts import LookupSts
+from chatmail.domain.usecases.peer_policy import PeerPolicy
+from chatmail.domain.usecases.send_abroad import SendAbroad
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chatmail.adapters.storage.store import Store
+    from chatmail.adapters.system.clock import SystemClock, SystemEntropy
+    from chatmail.adapters.system.logs import Log
+    from chatmail.app.config_keys import BootConfig
+    from chatmail.domain.model.settings import SettingsSnapshot
+
+
+@attrs.frozen(kw_only=True)
+class Federation:
+    """What mail to and from other relays needs."""
+
+    reach: Reach
+    resolver: TrioResolver
+    outward: Outward
+    keys: KeyFolder
+    signer: KeySigner
+    verifier: KeyVerifier
+    policy: PeerPolicy
+    count: CountPeers
+    runner: OutboundRunner
+    abroad: SendAbroad
+
+
+def federation(
+    boot: BootConfig,
+    log: Log,
+    clock: SystemClock,
+    entropy: SystemEntropy,
+    settings: Callable[[], SettingsSnapshot],
+    store: Store,
+) -> Federation:
+    """Connect it all.
+
+    Raises:  PermanentFailure: a key or the file of trust anchors cannot be used; the text is for
+        the operator.
+    """
+    reach = Reach(boot, settings)
+    resolver = TrioResolver(
+        [(str(one.host), one.port) for one in boot.dns.servers],
+        clock,
+        ipv6=boot.server.ipv6,
+        prefers_ipv6=lambda: settings().federation.prefers_ipv6,
+    )
+    outward = _outward(boot, resolver, reach)
+    keys = key_folder(boot)
+    signer = KeySigner(keys, lambda: settings().identity, parse_forms(boot.dkim.canonicalization))
+    policy = PeerPolicy(directory=store.peers, settings=settings)
+    count = CountPeers(ledger=store.peer_ledger, clock=clock, settings=settings)
+    runner = OutboundRunner(
+        attempt=AttemptRemote(
+            route=LookupRoute(
+                resolver=resolver,
+                directory=store.peers,
+                memory=store.peer_memory,
+                sts=LookupSts(
+                    resolver=resolver,
+                    fetcher=outward.fetcher,
+                    memory=store.peer_memory,
+                    clock=clock,
+                ),
+                clock=clock,
+                settings=settings,
+                log=log,
+                is_own=reach.is_own,
+            ),
+            transport=outward,
+            memory=store.peer_memory,
+            count=count,
+            policy=policy,
+            clock=clock,
+            entropy=entropy,
+            settings=settings,
+        ),
+        queue=store.outbound,
+        memory=store.peer_memory,
+        ledger=store.peer_ledger,
+        clock=clock,
+        entropy=entropy,
+        settings=settings,
+        log=log,
+    )
+    return Federation(
+        reach=reach,
+        resolver=resolver,
+        outward=outward,
+        keys=keys,
+        signer=signer,
+        verifier=KeyVerifier(KeyLookup(resolver, outward.fetcher, clock), clock),
+        policy=policy,
+        count=count,
+        runner=runner,
+        abroad=SendAbroad(
+            policy=policy,
+            signer=signer,
+            queue=store.outbound,
+            first=runner,
+            count=count,
+            clock=clock,
+            entropy=entropy,
+            settings=settings,
+        ),
+    )
+
+
+def key_folder(boot: BootConfig) -> KeyFolder:
+    """Return where the keys of DKIM lie."""
+    return KeyFolder(boot.dkim_dir, boot.dkim.selector, parse_algorithms(boot.dkim.algorithms))
+
+
+def _outward(boot: BootConfig, resolver: TrioResolver, reach: Reach) -> Outward:
+    major = chatmail.__version__.partition(".")[0]
+    try:
+        return Outward(
+            resolver,
+            ca_file=boot.federation.ca_file,
+            bind=boot.federation.outbound_bind,
+            may_connect=reach.may_connect,
+            hello_name=reach.hello_name,
+            user_agent=f"chatmail/{major}",
+        )
+    except OSError as error:
+        raise PermanentFailure(f"federation.ca_file: cannot be used: {error.strerror}") from None
