@@ -10,13 +10,10 @@ import itertools
 import ssl
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import dkim
 import pytest
 
 from tests.builders import make_message
-from tests.e2e.dns_zone import Trouble
 from tests.e2e.federation import (
     Authority,
     FederatedRelay,
@@ -25,7 +22,8 @@ from tests.e2e.federation import (
     network,
     queue_depth,
 )
-from tests.e2e.peers import OK, REDIRECT, WEB_PAGE, Answer, HttpPeer, Mute, SmtpPeer, SmtpScript
+from tests.e2e.hosts import Peer, relay_of, verifies, waiting, why
+from tests.e2e.peers import OK, REDIRECT, WEB_PAGE, Answer, HttpPeer, Mute, SmtpScript
 from tests.e2e.relay import wait_until
 from tests.e2e.users import User
 
@@ -53,50 +51,9 @@ def alice(relay: FederatedRelay) -> User:
     return User.of(relay)
 
 
-_numbers = itertools.count(1)
-
-
-class Peer:
-    """A domain of its own with an address; its servers are started as a test wants them."""
-
-    def __init__(self, net: Network, domain: str = "", mx: str = "") -> None:
-        self.net = net
-        self.domain = domain or f"p{next(_numbers)}.test"
-        self.host = mx or self.domain
-        self.address = net.new_address()
-        net.publish(self.domain, self.address, mx=self.host)
-        net.dns.zone.put(self.host, "A", self.address)
-
-    def user(self, name: str = "bob") -> str:
-        return f"{name}@{self.domain}"
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        return self.net.authority.context(self.host)
-
-    def smtp(self, **script: Any) -> SmtpPeer:
-        """Start its SMTP server, with a valid certificate unless the script has another."""
-        options: dict[str, Any] = {"tls": self.context, **script}
-        return SmtpPeer(self.address, self.net.smtp_port, SmtpScript(**options))
-
-    def web(self, answer: Answer = OK) -> HttpPeer:
-        """Start its HTTPS server."""
-        return HttpPeer(self.address, self.net.https_port, self.context, answer)
-
-
 @pytest.fixture
 def peer(net: Network) -> Peer:
     return Peer(net)
-
-
-def verifies(net: Network, octets: bytes) -> bool:
-    """Have a library that is not ours look at the DKIM signature, with the key from our DNS."""
-
-    def txt(name: bytes, timeout: int = 5) -> bytes:
-        texts = net.dns.zone.records[(name.decode().rstrip("."), "TXT")]
-        return b"".join(piece.encode() for piece in texts[0].split('"')[1::2])
-
-    return bool(dkim.verify(octets, dnsfunc=txt))
 
 
 # --- HTTPS ---------------------------------------------------------------------------------------
@@ -230,22 +187,9 @@ def test_a_busy_peer_keeps_the_mail_waiting(
         wait_until("it waits", lambda: waiting(alice, peer.domain) == 1)
         assert not mail.connections
         web.answer = OK
-        cast_relay(alice).run("queue", "retry", peer.domain)
+        relay_of(alice).run("queue", "retry", peer.domain)
         web.await_posts(2)
     await_empty_queue(alice.relay)
-
-
-def cast_relay(user: User) -> FederatedRelay:
-    """The relay of a user of this module."""
-    assert isinstance(user.relay, FederatedRelay)
-    return user.relay
-
-
-def waiting(user: User, domain: str) -> int:
-    """How many deliveries wait for a domain."""
-    with user.relay.rows() as db:
-        query = "SELECT count(*) FROM outbound_recipients WHERE domain = ?"
-        return int(db.execute(query, (domain,)).fetchone()[0])
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_there(alice: User, peer: Peer) -> None:
@@ -299,15 +243,9 @@ def test_a_self_signed_name_gets_nothing_and_the_operator_sees_why(
         assert not web.requests
         assert not any(command.startswith("MAIL") for command in mail.commands)
     with peer.web() as web:
-        cast_relay(alice).run("queue", "retry", peer.domain)
+        relay_of(alice).run("queue", "retry", peer.domain)
         web.await_posts(1)
     await_empty_queue(alice.relay)
-
-
-def why(user: User, domain: str) -> str:
-    """What the operator is told of a destination."""
-    done = cast_relay(user).run("queue", "why", domain, "--json", check=False)
-    return done.stdout
 
 
 @pytest.mark.parametrize("kind", ["wrong name", "expired"])
@@ -324,7 +262,7 @@ def test_a_certificate_has_to_fit(net: Network, alice: User, peer: Peer, kind: s
         wait_until("the reason is known", lambda: "4.7.5" in why(alice, peer.domain))
         assert not web.requests
         assert not mail.deliveries
-    cast_relay(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
+    relay_of(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
 
 
 def test_an_underscore_name_is_encrypted_without_verification(
@@ -501,7 +439,7 @@ def test_a_hiccup_costs_a_retry(alice: User, peer: Peer, script: dict[str, objec
         wait_until("it was tried", lambda: mail.connections)
         mail.script = SmtpScript(tls=mail.script.tls)
         if peer_is_patient(script):
-            cast_relay(alice).run("queue", "retry", peer.domain)
+            relay_of(alice).run("queue", "retry", peer.domain)
         [got] = mail.await_deliveries(1)
     assert message_id.encode() in got.octets
     await_empty_queue(alice.relay)
@@ -528,7 +466,7 @@ def test_a_mute_peer_does_not_keep_the_client(net: Network, alice: User, peer: P
         with other.web() as well:
             alice.send(other.user())
             well.await_posts(1, 3)
-    cast_relay(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
+    relay_of(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
 
 
 def test_a_slow_peer_gets_a_large_message_whole(alice: User, peer: Peer) -> None:
@@ -541,291 +479,6 @@ def test_a_slow_peer_gets_a_large_message_whole(alice: User, peer: Peer) -> None
     assert len(request.body) > 4_000_000
 
 
-# --- names ---------------------------------------------------------------------------------------
-
-
-def test_a_domain_without_mail_says_so(net: Network, alice: User) -> None:
-    """H15: null MX (RFC 7505)."""
-    net.dns.zone.put("null.test", "MX", "0 .")
-    _, reply = alice.send("bob@null.test")
-    assert reply.whole.startswith("556 5.1.10 ")
-
-
-def test_mail_that_would_come_back_is_refused(net: Network, alice: User) -> None:
-    net.dns.zone.put("loop.test", "MX", "10 a.test.")
-    _, reply = alice.send("bob@loop.test")
-    assert "5.4.6" in reply.text
-    net.dns.zone.put("loop2.test", "MX", "10 mx.loop2.test.")
-    net.dns.zone.put("mx.loop2.test", "A", cast_relay(alice).address)
-    _, reply = alice.send("bob@loop2.test")
-    assert "5.4.6" in reply.text
-
-
-def test_a_better_exchanger_than_us_is_used(net: Network, alice: User, peer: Peer) -> None:
-    """A2.6: we are the backup; what is better than us remains."""
-    net.dns.zone.put(peer.domain, "MX", f"10 {peer.domain}.", "20 a.test.")
-    with peer.web() as web:
-        alice.send(peer.user())
-        web.await_posts(1)
-
-
-def test_a_domain_without_mx_is_its_own_host(net: Network, alice: User, peer: Peer) -> None:
-    net.dns.zone.put(peer.domain, "MX")
-    with peer.web() as web:
-        alice.send(peer.user())
-        web.await_posts(1)
-
-
-def test_aliases_are_followed(net: Network, alice: User, peer: Peer) -> None:
-    zone = net.dns.zone
-    zone.put("alias.test", "CNAME", f"{peer.domain}.")
-    zone.put("alias2.test", "MX", "10 mx.alias2.test.")
-    zone.put("mx.alias2.test", "CNAME", f"{peer.domain}.")
-    with peer.smtp(tls=net.authority.context(peer.domain, "mx.alias2.test")) as mail:
-        for at, domain in enumerate(("alias.test", "alias2.test"), 1):
-            alice.send(f"bob@{domain}")
-            mail.await_deliveries(at)
-
-
-def test_the_next_exchanger_takes_over(net: Network, alice: User) -> None:
-    first, second = Peer(net, mx="mx1.pair.test"), Peer(net, mx="mx2.pair.test")
-    net.dns.zone.put("pair.test", "MX", "10 mx1.pair.test.", "20 mx2.pair.test.")
-    with first.smtp(mail="451 4.3.0 not me") as one, second.smtp() as two:
-        alice.send("bob@pair.test")
-        two.await_deliveries(1)
-        assert one.connections
-        assert not one.deliveries
-
-
-@pytest.mark.parametrize("trouble", [Trouble.SERVFAIL, Trouble.GARBAGE, Trouble.FORGED])
-def test_broken_name_servers_keep_the_mail(
-    net: Network, alice: User, peer: Peer, trouble: Trouble
-) -> None:
-    with peer.web() as web:
-        with net.dns.zone.trouble(trouble, peer.domain):
-            _, reply = alice.send(peer.user())
-            assert reply.code == 250
-            wait_until("it was asked", lambda: net.dns.zone.asked(peer.domain))
-            assert not web.requests
-        cast_relay(alice).run("queue", "retry", peer.domain)
-        web.await_posts(1, 60)
-    await_empty_queue(alice.relay)
-
-
-def test_a_name_that_does_not_exist_is_kept_for_a_while(net: Network, alice: User) -> None:
-    """A2.5: flaky resolvers are common; an hour of patience."""
-    _, reply = alice.send("bob@new.test")
-    assert reply.code == 250
-    wait_until("it was asked", lambda: net.dns.zone.asked("new.test"))
-    peer = Peer(net, "new.test")
-    with peer.web() as web:
-        cast_relay(alice).run("queue", "retry", "new.test")
-        web.await_posts(1, 60)
-
-
-def test_a_thousand_exchangers_cost_no_thousand_attempts(net: Network, alice: User) -> None:
-    peer = Peer(net)
-    zone = net.dns.zone
-    zone.put(peer.domain, "MX", *(f"{at} m{at}.{peer.domain}." for at in range(1000)))
-    for at in range(1000):
-        zone.put(f"m{at}.{peer.domain}", "A", peer.address)
-    with Mute("127.0.1.254", net.smtp_port):  # nobody listens at the peer's own address
-        zone.forget_queries()
-        _, reply = alice.send(peer.user())
-        assert reply.code == 250
-        wait_until("it was asked", lambda: zone.asked(peer.domain, "MX"))
-        wait_until("it gave up for now", lambda: why(alice, peer.domain).strip())
-    asked = {query.name for query in zone.queries if query.name.endswith(f".{peer.domain}")}
-    assert len(asked) <= 40
-    cast_relay(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
-
-
-def test_an_exchanger_that_is_an_address_is_no_exchanger(net: Network, alice: User) -> None:
-    """RFC 5321 §5.1: the name of an MX is a name; whatever it is, nobody is harmed."""
-    peer = Peer(net)
-    net.dns.zone.put(peer.domain, "MX", f"10 {peer.address}.", f"20 {peer.domain}.")
-    with peer.web() as web:
-        alice.send(peer.user())
-        web.await_posts(1, 40)
-
-
-# --- the operator's word -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", ["url", "host", "address"])
-def test_an_override_decides_where_mail_goes(
-    net: Network, alice: User, form: str, relay: FederatedRelay
-) -> None:
-    """H19: effective without a restart."""
-    there = Peer(net)
-    targets: dict[str, str] = {
-        "url": f"https://{there.domain}:{net.https_port}/custom",
-        "host": there.domain,
-        "address": there.address,
-    }
-    domain = f"moved-{form}.test"
-    relay.run("endpoint-cache", "set", domain, targets[form])
-    with there.web() as web:
-        alice.send(f"bob@{domain}")
-        [request] = web.await_posts(1)
-    assert request.path == ("/custom" if form == "url" else "/mxdeliv")
-    assert request.all("x-mail-to") == [f"bob@{domain}"]
-    assert net.dns.zone.asked(domain) == 0
-
-
-def test_a_literal_can_be_moved_too(net: Network, alice: User, relay: FederatedRelay) -> None:
-    there = Peer(net)
-    relay.run("endpoint-cache", "set", "[192.0.2.4]", there.domain)
-    with there.web() as web:
-        alice.send("bob@[192.0.2.4]")
-        [request] = web.await_posts(1)
-    assert request.all("x-mail-to") == ["bob@[192.0.2.4]"]
-
-
-def test_a_blocked_domain_gets_nothing(alice: User, peer: Peer, relay: FederatedRelay) -> None:
-    """H20."""
-    relay.run("federation", "policy", "block", peer.domain)
-    with peer.web() as web, peer.smtp() as mail:
-        _, reply = alice.send(peer.user())
-        assert reply.whole == "550 5.7.1 Policy Rejection"
-        message_id, reply = alice.send(peer.user(), alice.address)
-        assert reply.code == 250
-        assert alice.await_report(message_id).failed == {peer.user(): "5.7.1"}
-        relay.run("federation", "policy", "remove", peer.domain)
-        alice.send(peer.user())
-        web.await_posts(1)
-        assert not mail.connections
-
-
-def test_a_dismissed_domain_gets_nothing_and_nobody_is_told(
-    alice: User, peer: Peer, relay: FederatedRelay
-) -> None:
-    relay.run("federation", "dismiss", peer.domain)
-    before = len(alice.inbox())
-    with peer.web() as web:
-        _, reply = alice.send(peer.user())
-        assert reply.code == 250
-        await_empty_queue(relay)
-        assert not web.connections
-        relay.run("federation", "undismiss", peer.domain)
-        alice.send(peer.user())
-        web.await_posts(1)
-    assert len(alice.inbox()) == before
-
-
-def test_the_command_line_shows_the_key_that_signs(net: Network, relay: FederatedRelay) -> None:
-    shown = relay.run("dkim", "show").stdout
-    published = net.dns.zone.records[("opendkim._domainkey.a.test", "TXT")][0]
-    key = "".join(published.split('"')[1::2]).partition("p=")[2].partition(";")[0]
-    assert key in shown.replace('" "', "").replace("\n", "")
-
-
-# --- MTA-STS -------------------------------------------------------------------------------------
-
-
-def sts(peer: Peer, mode: str, mx: str) -> tuple[str, Answer]:
-    """Publish a policy of a peer; returns what its host has to serve."""
-    zone = peer.net.dns.zone
-    zone.put_txt(f"_mta-sts.{peer.domain}", "v=STSv1; id=1;")
-    zone.put(f"mta-sts.{peer.domain}", "A", peer.address)
-    text = f"version: STSv1\r\nmode: {mode}\r\nmx: {mx}\r\nmax_age: 86400\r\n"
-    return "/.well-known/mta-sts.txt", Answer(200, text.encode())
-
-
-@pytest.mark.parametrize(
-    ("mode", "mx", "arrives"),
-    [
-        ("enforce", "honest.test", False),
-        ("testing", "honest.test", True),
-        ("enforce", "self", True),
-        ("none", "honest.test", True),
-    ],
-)
-def test_an_exchanger_has_to_be_in_the_policy(
-    net: Network, alice: User, peer: Peer, mode: str, mx: str, arrives: bool
-) -> None:
-    """H22, A12.1."""
-    path, page = sts(peer, mode, peer.domain if mx == "self" else mx)
-    context = net.authority.context(peer.domain, f"mta-sts.{peer.domain}")
-    with (
-        HttpPeer(peer.address, net.https_port, context, Answer(404, b"")) as web,
-        peer.smtp() as mail,
-    ):
-        web.pages[path] = page
-        alice.send(peer.user())
-        wait_until("the policy was read", lambda: any(r.path == path for r in web.requests))
-        if arrives:
-            mail.await_deliveries(1)
-        else:
-            wait_until("the reason is known", lambda: "4.7.5" in why(alice, peer.domain))
-            assert not mail.connections
-            assert not web.posts
-    cast_relay(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
-
-
-def test_a_policy_that_is_elsewhere_is_no_policy(net: Network, alice: User, peer: Peer) -> None:
-    """RFC 8461 §3.3: redirects are not followed; mail is not held up by it."""
-    path, _ = sts(peer, "enforce", "honest.test")
-    context = net.authority.context(peer.domain, f"mta-sts.{peer.domain}")
-    with HttpPeer(peer.address, net.https_port, context) as web:
-        web.pages[path] = Answer(302, b"", (("Location", "/elsewhere"),))
-        alice.send(peer.user())
-        web.await_posts(1)
-        assert not [r for r in web.requests if r.path == "/elsewhere"]
-
-
-# --- where nothing may go ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "where", ["127.0.0.1", "peer", "10.255.255.1", "169.254.169.254", "0.0.0.0"]
-)
-def test_a_strict_relay_connects_to_no_private_address(
-    net: Network, strict: User, where: str
-) -> None:
-    peer = Peer(net)
-    address = peer.address if where == "peer" else where
-    net.dns.zone.put(peer.domain, "A", address)
-    with peer.web() as web, peer.smtp() as mail, Mute("127.0.0.1", net.smtp_port) as own:
-        _, reply = strict.send(peer.user())
-        assert reply.code in (250, 550, 554, 556)
-        wait_until("it was looked up", lambda: net.dns.zone.asked(peer.domain))
-        wait_until(
-            "it has a reason",
-            lambda: reply.code != 250 or "4.4." in why(strict, peer.domain),
-        )
-        assert (web.connections, mail.connections, own.connections) == (0, 0, 0)
-    cast_relay(strict).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
-
-
-@pytest.fixture(scope="module")
-def strict(net: Network) -> User:
-    return User.of(net.relay("strict.test", federation={"private_peers": '"refuse"'}))
-
-
-def test_a_literal_of_a_private_network_is_refused_by_a_strict_relay(
-    net: Network, strict: User
-) -> None:
-    with Mute("127.0.0.1", net.smtp_port) as own:
-        for literal in (
-            "[127.0.0.1]",
-            "[IPv6:::1]",
-            "[169.254.169.254]",
-            "[IPv6:::ffff:127.0.0.1]",
-        ):
-            strict.send(f"bob@{literal}")
-        relay = cast_relay(strict)
-        wait_until("all were judged", lambda: _judged(relay))
-        assert own.connections == 0
-    relay.run("queue", "purge", "-y", check=False)
-
-
-def _judged(relay: FederatedRelay) -> bool:
-    with relay.rows() as db:
-        query = "SELECT count(*) FROM outbound_recipients WHERE attempts = 0"
-        return int(db.execute(query).fetchone()[0]) == 0
-
-
 def test_nothing_is_left_behind(alice: User) -> None:
     """What no test purged has been delivered or reported."""
-    assert queue_depth(cast_relay(alice)) < 20
+    assert queue_depth(relay_of(alice)) < 20
