@@ -13,7 +13,12 @@ from typing import Any
 
 import attrs
 
-from chatmail.adapters.storage.departure import LAST_DELETED_VALIDITY, DeleteAccountJob, drain
+from chatmail.adapters.storage.departure import (
+    LAST_DELETED_VALIDITY,
+    DeleteAccountJob,
+    drain,
+    drain_queue,
+)
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, StoreIndex
 from chatmail.adapters.storage.names import next_uid_validity
@@ -338,6 +343,8 @@ class SqlAccountStore:
         )
         await self._writer.do(job)
         await drain(self._writer, job.departing)
+        if job.leaves_mail:
+            await drain_queue(self._writer)
         return job.is_deleted
 
     async def count(self) -> int:

@@ -33,7 +33,12 @@ FILE_NAME: Final = "chatmail.db"
 BUSY_TIMEOUT_S: Final = 5.0
 
 # `serial`: in SQLite only this spelling makes the key the row's own number, without an index.
-_WORDS: Final = {"octets": "BLOB", "clustered": " WITHOUT ROWID", "serial": "INTEGER"}
+_WORDS: Final = {
+    "octets": "BLOB",
+    "clustered": " WITHOUT ROWID",
+    "serial": "INTEGER",
+    "bytewise": "",
+}
 
 # WAL with FULL syncs the log at every commit: what was acknowledged survives a power cut.
 # Checkpoints are run between commits by the writer, never inside one (autocheckpoint 0).

@@ -2,8 +2,9 @@
 
 The first transaction takes the account and the rows of its mailboxes away: from then on nobody
 finds them, and the address is free, barred or waiting for its owner. Messages of large mailboxes
-stay behind under the name of a mailbox that is gone (table `departing`), and go in pieces. A crash
-leaves pieces; the next drain goes on with them.
+stay behind under the name of a mailbox that is gone (table `departing`), and go in pieces; so does
+what the account had on its way to other relays (`is_doomed`). A crash leaves pieces; the next drain
+goes on with them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
+from chatmail.adapters.storage.federation.queue_jobs import RemoveDoomedJob, remove_doomed
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.notices import account_changed
 from chatmail.adapters.storage.reader import Reader
@@ -23,6 +25,7 @@ from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.account import AccountId, day_of
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxId
+from chatmail.domain.model.outbound import OutboundMessageId
 from chatmail.domain.ports.retention import MAX_DELETIONS
 
 LAST_DELETED_VALIDITY: Final = "last_deleted_uid_validity"
@@ -38,9 +41,11 @@ class DeleteAccountJob(Job):
         "_key_of",
         "_tokens",
         "_unless_used_since_s",
+        "_unsent",
         "_until_s",
         "departing",
         "is_deleted",
+        "leaves_mail",
     )
 
     def __init__(
@@ -59,8 +64,10 @@ class DeleteAccountJob(Job):
         self._tokens = tokens
         self._barred_for = barred_for
         self._unless_used_since_s = unless_used_since_s
+        self._unsent: list[OutboundMessageId] = []
         self.is_deleted = False
         self.departing: list[MailboxId] = []
+        self.leaves_mail = False
 
     @property
     def touches(self) -> Touches:
@@ -80,11 +87,20 @@ class DeleteAccountJob(Job):
                 self.departing.append(head.id)
         tx.sql.remove_tokens.run(self._account)
         tx.sql.remove_reports_of.run(row.address)
+        self._remove_unsent(tx, row.address)
         tx.sql.remove_account.run(self._account)
         # A later account of this address must not show a UIDVALIDITY a client has seen.
         tx.sql.raise_fact.run(LAST_DELETED_VALIDITY, row.last_uid_validity)
         tx.tell(account_changed(self._account))
         self._settle_address(tx, row.address, row.secret)
+
+    def _remove_unsent(self, tx: Transaction, address: str) -> None:
+        """Forget what is on its way to other relays: nothing of it is sent from here on."""
+        tx.flush()
+        self._unsent, self.leaves_mail = [], False
+        if tx.sql.outbound.doom.run(address).rowcount:
+            self._unsent, is_all = remove_doomed(tx)
+            self.leaves_mail = not is_all
 
     def _was_used(self, last_login_day: int | None) -> bool:
         since_s = self._unless_used_since_s
@@ -104,6 +120,7 @@ class DeleteAccountJob(Job):
         if self.is_deleted:
             index.account_count -= 1
             index.drop_record(self._account)
+            index.queued.discard(self._unsent)
             self._tokens.forget(self._account)
 
 
@@ -136,6 +153,12 @@ class _Drain(Job):
         self.is_done = True
 
 
+async def drain_queue(writer: Writer) -> None:
+    """Remove what deleted accounts left in the queue; raises as `drain` does."""
+    while not (await writer.do(RemoveDoomedJob())).is_done:
+        pass
+
+
 async def drain(writer: Writer, mailboxes: Iterable[MailboxId]) -> None:
     """Remove what mailboxes that are gone left behind, in pieces between which others get a turn.
 
@@ -150,6 +173,7 @@ async def drain_all(writer: Writer, reader: Reader) -> None:
     """Finish every deletion that was begun. Raises:  TransientFailure."""
     while found := await reader.query(_departing):
         await drain(writer, found)
+    await drain_queue(writer)
 
 
 def _departing(connection: Connection) -> list[MailboxId]:

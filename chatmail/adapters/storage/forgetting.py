@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from chatmail.adapters.storage.transaction import Transaction
-from chatmail.adapters.storage.writer import Job, Touches
+from chatmail.adapters.storage.writer import Job, Touches, Writer
 from chatmail.domain.model.mailbox import MailboxId
 
 EXPUNGED_KEPT_S: Final = 30 * 86400  # spec mail 4.4, QRESYNC
+FORGOTTEN_AT_ONCE: Final = 1000
 
 
 class ForgetExpunges(Job):
@@ -29,6 +30,28 @@ class ForgetExpunges(Job):
         """Remove the rows."""
         tx.sql.save_floor.run_many([(floor, mailbox) for mailbox, floor in self._found])
         tx.sql.forget_expunged.run_many(list(self._found))
+
+
+class ForgetDelivered(Job):
+    """Forget some of what was delivered long enough ago to be welcome again."""
+
+    __slots__ = ("_now_s", "is_done")
+
+    def __init__(self, now_s: int) -> None:
+        self._now_s = now_s
+        self.is_done = False
+
+    def plan(self, tx: Transaction) -> None:
+        """Remove a piece of the rows."""
+        removed = tx.sql.outbound.forget_once.run(self._now_s, FORGOTTEN_AT_ONCE).rowcount
+        self.is_done = removed < FORGOTTEN_AT_ONCE
+
+
+async def forget_expired(writer: Writer, now_s: int) -> None:
+    """Forget deleted addresses and deliveries whose time is over. Raises:  TransientFailure."""
+    await writer.do(ForgetTombstones(now_s))
+    while not (await writer.do(ForgetDelivered(now_s))).is_done:
+        pass
 
 
 class ForgetTombstones(Job):

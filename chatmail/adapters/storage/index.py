@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 
+from chatmail.adapters.storage.federation.queue_rows import QueuedContents
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.segments import Place
@@ -122,6 +123,7 @@ class StoreIndex:
         max_entries: int = MAX_LOADED_ENTRIES,
     ) -> None:
         self.places = Places()
+        self.queued = QueuedContents()
         self.heads: dict[MailboxId, MailboxHead] = {}
         self.loaded: dict[MailboxId, LoadedMailbox] = {}
         self.loading: dict[MailboxId, LoadTicket] = {}

@@ -9,6 +9,8 @@ the sender. Unknown letters are left alone, so that versions can live side by si
     t<account>            its push tokens have changed
     s<generation>         the stored settings have changed
     r                     a report is due
+    o                     mail for another relay is due
+    f                     the operator's rules about other relays have changed
     p                     nothing; the sender looks whether it hears itself
 """
 
@@ -23,7 +25,11 @@ MAX_TEXT_OCTETS: Final = 7900
 """PostgreSQL takes payloads below 8000 octets."""
 
 REPORTS: Final = "r"
+OUTBOUND: Final = "o"
+PEERS: Final = "f"
 PING: Final = "p"
+
+_PLAIN: Final = {REPORTS: "reports", OUTBOUND: "outbound", PEERS: "peers"}
 
 
 def mailbox_changed(mailbox: int, modseq: int) -> str:
@@ -76,6 +82,8 @@ class News:
     tokens: set[int] = attrs.field(factory=set)
     settings: bool = False
     reports: bool = False
+    outbound: bool = False
+    peers: bool = False
     heard_self: bool = False
 
     def __bool__(self) -> bool:
@@ -89,10 +97,10 @@ class News:
             return
         for notice in notices:
             kind, number = notice[:1], notice[1:].partition(":")[0]
-            if kind == "s":
+            if notice in _PLAIN:
+                setattr(self, _PLAIN[notice], True)
+            elif kind == "s":
                 self.settings = True
-            elif kind == "r":
-                self.reports = True
             elif number.isascii() and number.isdigit() and kind in "mnat":
                 self._of(kind).add(int(number))
 

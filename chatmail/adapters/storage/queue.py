@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-import trio
-
+from chatmail.adapters.storage.boards import Board
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Log, Writer
 from chatmail.domain.model.address import EmailAddress
@@ -18,25 +17,9 @@ LONGEST_WAIT_S: Final = 86_400
 """No entry is put off for longer; a later time is that of a clock that ran ahead, and means now."""
 
 
-class ReportBoard:
-    """Says that a report was added."""
-
-    def __init__(self) -> None:
-        self._added = trio.Event()
-
-    def ring(self) -> None:
-        """Note an addition."""
-        self._added.set()
-
-    async def wait(self) -> None:
-        """Return when there was an addition since the last return."""
-        await self._added.wait()
-        self._added = trio.Event()
-
-
 def report_row(id: int, report: NewReport) -> tuple[Any, ...]:
     """Return the row of a new report."""
-    failed = [[str(one.address), one.reason.value] for one in report.failed]
+    failed = [[str(one.address), one.reason.value, one.reply, one.host] for one in report.failed]
     return (
         id,
         str(report.sender),
@@ -56,8 +39,8 @@ def _entry(row: Sequence[Any]) -> QueueEntry:
         report=NewReport(
             sender=EmailAddress.parse(sender),
             failed=tuple(
-                FailedRecipient(EmailAddress.parse(address), RefusalReason(reason))
-                for address, reason in json.loads(failed)
+                FailedRecipient(EmailAddress.parse(address), RefusalReason(reason), *said)
+                for address, reason, *said in json.loads(failed)
             ),
             header=bytes(header),
             arrived_s=arrived_s,
@@ -120,13 +103,13 @@ class _NextDue(Job):
         self.due_s = min(map(float, times), default=None)
 
 
-class SqlOutboundQueue:
+class SqlReportQueue:
     """`ReportQueue` in the table `reports`.
 
     `attempts` of a claimed entry counts the claims before this one, a crashed one included.
     """
 
-    def __init__(self, writer: Writer, board: ReportBoard, log: Log) -> None:
+    def __init__(self, writer: Writer, board: Board, log: Log) -> None:
         self._writer = writer
         self._board = board
         self._log = log

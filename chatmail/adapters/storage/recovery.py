@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, literal_column, select, update
 
 from chatmail.adapters.storage.errors import StateDirectoryInUse
 from chatmail.adapters.storage.schema import (
@@ -24,6 +24,8 @@ from chatmail.adapters.storage.schema import (
     blobs,
     dead_blobs,
     mailboxes,
+    outbound_messages,
+    outbound_recipients,
     reports,
     segments,
 )
@@ -36,8 +38,11 @@ from chatmail.adapters.storage.segments import (
 LOCK_NAME: Final = "lock"
 MAIL_NAME: Final = "mail"
 SPOOL_NAME: Final = "spool"
+PROCESS_NAME: Final = "process"
 SERVER_KEY_PATH: Final = ("secrets", "server.key")
 SERVER_KEY_BYTES: Final = 32
+FARTHEST_S: Final = 86_400
+"""No queue entry is put off for longer."""
 
 
 @contextmanager
@@ -91,6 +96,21 @@ def server_key(state_dir: Path) -> bytes:
     return path.read_bytes()
 
 
+def last_process(state_dir: Path) -> int | None:
+    """Return the number the last process here had among those that share the database."""
+    try:
+        return int((state_dir / PROCESS_NAME).read_text("ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def note_process(state_dir: Path, process: int) -> None:
+    """Remember the number of this process; a crash before it is on the disk costs a lease."""
+    draft = state_dir / f"{PROCESS_NAME}.new"
+    draft.write_text(f"{process}\n", "ascii")
+    draft.replace(state_dir / PROCESS_NAME)
+
+
 def next_id(connection: Connection) -> itertools.count[int]:
     """Return the source of ids for accounts, mailboxes, blobs and reports: larger than any used."""
     columns = (accounts.c.id, mailboxes.c.id, blobs.c.id, dead_blobs.c.id, reports.c.id)
@@ -132,9 +152,37 @@ def count_accounts(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(accounts)).scalar() or 0
 
 
-def return_leases(connection: Connection) -> None:
-    """Free the reports that the last process was working on."""
+def return_leases(connection: Connection, now_s: float) -> None:
+    """Free the reports and queue entries that the last process was working on."""
     connection.execute(update(reports).values(leased_until_s=0))
+    return_queue_leases(connection)
+    mend_queue_times(connection, now_s)
+
+
+def return_queue_leases(connection: Connection, process: int | None = None) -> None:
+    """Free the queue entries that a process was working on; None: whoever was.
+
+    Cost:  one pass over what is leased, by index.
+    """
+    leased = outbound_recipients.c.leased_until_s > literal_column("0")
+    query = update(outbound_recipients).where(leased).values(leased_until_s=0, leased_by=0)
+    if process is not None:
+        query = query.where(outbound_recipients.c.leased_by == process)
+    connection.execute(query)
+
+
+def mend_queue_times(connection: Connection, now_s: float) -> None:
+    """Bring back what a clock that ran ahead has put into the future, where it would stay."""
+    far_s = now_s + FARTHEST_S
+    entry, message = outbound_recipients.c, outbound_messages.c
+    for column, value in (
+        (entry.due_s, now_s),
+        (entry.leased_until_s, 0.0),
+        (entry.created_s, int(now_s)),
+        (message.created_s, int(now_s)),
+    ):
+        changes = {column.name: value}
+        connection.execute(update(column.table).where(column > far_s).values(changes))
 
 
 def missing_content(connection: Connection, mail: Path) -> list[int]:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 
 metadata: Final = MetaData()
 
@@ -176,7 +186,7 @@ reports: Final = Table(
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("sender", Text, nullable=False),
-    Column("failed", Text, nullable=False),  # JSON: [[address, reason], …]
+    Column("failed", Text, nullable=False),  # JSON: [[address, reason, reply, host], …]
     Column("header", LargeBinary, nullable=False),
     Column("arrived_s", BigInteger, nullable=False),
     Column("due_s", BigInteger, nullable=False),
@@ -190,4 +200,138 @@ settings: Final = Table(  # what was changed while running; unknown keys are kep
     metadata,
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+outbound_messages: Final = Table(  # each holds one reference to its blob
+    "outbound_messages",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("blob", BigInteger, nullable=False),
+    Column("reverse_path", Text),  # NULL: the null sender
+    Column("created_s", BigInteger, nullable=False),
+    Column("prefix", LargeBinary, nullable=False),
+    Column("is_report", Integer, nullable=False),
+    Column("is_doomed", Integer, nullable=False),  # its sender is gone, and so it goes, in pieces
+)
+_doomed = outbound_messages.c.is_doomed == 1
+Index("outbound_by_age", outbound_messages.c.is_report, outbound_messages.c.created_s)
+Index("outbound_by_sender", outbound_messages.c.reverse_path)
+Index("outbound_doomed", outbound_messages.c.id, sqlite_where=_doomed, postgresql_where=_doomed)
+
+outbound_recipients: Final = Table(
+    "outbound_recipients",
+    metadata,
+    Column("message", BigInteger, primary_key=True, autoincrement=False),
+    Column("recipient", Text, primary_key=True),
+    Column("domain", Text, nullable=False),
+    Column("is_large", Integer, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+    Column("due_s", Double, nullable=False),
+    Column("leased_until_s", Double, nullable=False),  # 0: free
+    Column("leased_by", BigInteger, nullable=False),  # the process, where there are several
+    Column("is_held", Integer, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("last_at_s", BigInteger),  # NULL: no attempt was made
+    Column("last_reply", Text, nullable=False),
+    Column("last_transport", Text),
+    Column("last_host", Text, nullable=False),
+)
+_entry = outbound_recipients.c
+_is_free = (_entry.is_held == 0) & (_entry.leased_until_s == 0)
+_is_leased = _entry.leased_until_s > 0
+Index(
+    "outbound_by_domain",
+    _entry.domain,
+    _entry.is_large,
+    _entry.due_s,
+    _entry.created_s,
+    _entry.is_held,
+    _entry.leased_until_s,
+)
+Index("outbound_due", _entry.due_s, sqlite_where=_is_free, postgresql_where=_is_free)
+Index(
+    "outbound_leased", _entry.leased_until_s, sqlite_where=_is_leased, postgresql_where=_is_leased
+)
+
+delivered_once: Final = Table(
+    "delivered_once",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),  # keyed hash of recipient and content
+    Column("expires_s", BigInteger, nullable=False),
+)
+Index("delivered_once_by_age", delivered_once.c.expires_s)
+
+peer_rules: Final = Table(
+    "peer_rules",
+    metadata,
+    Column("pattern", Text, primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+)
+
+peer_dismissals: Final = Table(
+    "peer_dismissals",
+    metadata,
+    Column("pattern", Text, primary_key=True),
+    Column("created_s", BigInteger, nullable=False),
+)
+
+peer_overrides: Final = Table(
+    "peer_overrides",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("smtp_fallback", Integer, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+)
+
+peer_health: Final = Table(  # `PeerHealth`, field by field
+    "peer_health",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("last_ok_https_s", BigInteger, nullable=False),
+    Column("last_ok_http_s", BigInteger, nullable=False),
+    Column("last_ok_smtp_s", BigInteger, nullable=False),
+    Column("https_block_until_s", BigInteger, nullable=False),
+    Column("https_fail_streak", BigInteger, nullable=False),
+    Column("smtp_fail_streak", BigInteger, nullable=False),
+    Column("connect_fail_since_s", BigInteger, nullable=False),
+    Column("connect_fail_streak", BigInteger, nullable=False),
+    Column("not_before_s", Double, nullable=False),
+    Column("learned_host", Text, nullable=False),
+    Column("updated_s", BigInteger, nullable=False),
+)
+
+sts_policies: Final = Table(
+    "sts_policies",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("mx", Text, nullable=False),  # patterns, one space between
+    Column("expires_s", BigInteger, nullable=False),
+    Column("fetched_s", BigInteger, nullable=False),
+)
+
+peer_counters: Final = Table(
+    "peer_counters",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("ok_https", BigInteger, nullable=False),
+    Column("ok_http", BigInteger, nullable=False),
+    Column("ok_smtp", BigInteger, nullable=False),
+    Column("fail_https", BigInteger, nullable=False),
+    Column("fail_http", BigInteger, nullable=False),
+    Column("fail_smtp", BigInteger, nullable=False),
+    Column("inbound_http", BigInteger, nullable=False),
+    Column("inbound_smtp", BigInteger, nullable=False),
+    Column("bounced", BigInteger, nullable=False),
+    Column("dismissed", BigInteger, nullable=False),
+    Column("latency_sum_ms", BigInteger, nullable=False),
+    Column("latency_count", BigInteger, nullable=False),
+    Column("last_ok_s", BigInteger, nullable=False),
+    Column("last_fail_s", BigInteger, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("active_s", BigInteger, nullable=False),
 )

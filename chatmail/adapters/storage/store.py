@@ -20,6 +20,7 @@ import trio
 
 from chatmail.adapters.storage import recovery
 from chatmail.adapters.storage.accounts import SqlAccountStore, TombstoneKeys
+from chatmail.adapters.storage.boards import Board
 from chatmail.adapters.storage.committer import Committer
 from chatmail.adapters.storage.database import FILE_NAME, SqliteDatabase, translated
 from chatmail.adapters.storage.errors import (
@@ -29,13 +30,15 @@ from chatmail.adapters.storage.errors import (
     StoreFailed,
     UnsupportedDatabase,
 )
+from chatmail.adapters.storage.federation.peers import Peers, read_peers
+from chatmail.adapters.storage.federation.queue import SqlOutboundQueue
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.intake import SegmentIntake
 from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS, clear, settle_after_crash
 from chatmail.adapters.storage.mailstore import SegmentMailStore, SqlMailStore
 from chatmail.adapters.storage.object_ids import KeyedObjectIds
-from chatmail.adapters.storage.queue import ReportBoard, SqlOutboundQueue
+from chatmail.adapters.storage.queue import SqlReportQueue
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.retention import SqlRetention
 from chatmail.adapters.storage.segment_reader import SegmentReader
@@ -110,18 +113,27 @@ class Store:
         upkeep: Tends,
         reader: Reader,
         object_ids: KeyedObjectIds,
+        peers: Peers,
         cache: TokenCache,
+        clock: Clock,
         log: Log,
     ) -> None:
         self._writer = writer
         self.upkeep = upkeep
-        self.board = ReportBoard()
+        self.board = Board()
+        self.outbound_board = Board()
         self.index = index
         self.accounts = accounts
-        self.intake = SegmentIntake(writer, self.board)
+        self.intake = SegmentIntake(writer, self.board, self.outbound_board)
         self.blobs = blobs
         self.mail = mail
-        self.queue = SqlOutboundQueue(writer, self.board, log)
+        self.queue = SqlReportQueue(writer, self.board, log)
+        self.outbound = SqlOutboundQueue(
+            writer, reader, index, mail, self.outbound_board, self.board, clock, log
+        )
+        self.peers = peers.directory
+        self.peer_memory = peers.memory
+        self.peer_ledger = peers.ledger
         self.tokens = SqlDeviceTokens(writer, cache)
         self.object_ids = object_ids
         self.settings = SqlSettingsStore(writer)
@@ -243,7 +255,7 @@ def _open(
         known = recovery.known_segments(connection)
         settled = _settle(database, mail, options.files)
         missing = recovery.missing_content(connection, mail)
-        recovery.return_leases(connection)
+        recovery.return_leases(connection, clock.now_s())
         index.account_count = recovery.count_accounts(connection)
     if unknown := recovery.unknown_segments(known, mail):
         log.warning("segments_unknown", segments=len(unknown), first=unknown[0])
@@ -281,4 +293,18 @@ def _open(
     accounts = SqlAccountStore(writer, index, TombstoneKeys(server_key), cache)
     mail_store = SegmentMailStore(writer, reader, index, content, log)
     object_ids = KeyedObjectIds(server_key)
-    return Store(writer, index, accounts, mail_store, blobs, upkeep, reader, object_ids, cache, log)
+    peers = read_peers(connection, writer)
+    return Store(
+        writer,
+        index,
+        accounts,
+        mail_store,
+        blobs,
+        upkeep,
+        reader,
+        object_ids,
+        peers,
+        cache,
+        clock,
+        log,
+    )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from chatmail.adapters.storage.federation.queue_rows import message_row, recipient_rows
 from chatmail.adapters.storage.flags import DELETED_BIT, SEEN_BIT, decode_flags
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
@@ -19,6 +20,7 @@ from chatmail.adapters.storage.statements import Statements
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import MailboxGone
 from chatmail.domain.model.mailbox import MailboxEntry, MailboxId, Modseq, Uid
+from chatmail.domain.model.outbound import NewOutbound
 
 SPAN_FACTOR: Final = 4
 SPAN_SLACK: Final = 64
@@ -76,11 +78,14 @@ class Transaction:
     __slots__ = (
         "_blobs",
         "_messages",
+        "_queued",
+        "_queued_recipients",
         "_refs",
         "drafts",
         "index",
         "new_id",
         "now_s",
+        "process",
         "sql",
     )
 
@@ -91,9 +96,12 @@ class Transaction:
         self.index = index
         self.new_id = new_id
         self.now_s = now_s
+        self.process = 0  # its number among those that share the database
         self.drafts: dict[MailboxId, MailboxHead | None] = {}
         self._blobs: list[tuple[Any, ...]] = []
         self._messages: list[tuple[Any, ...]] = []
+        self._queued: list[tuple[Any, ...]] = []
+        self._queued_recipients: list[tuple[Any, ...]] = []
         self._refs: dict[int, int] = {}
 
     def tell(self, notice: str) -> None:
@@ -164,6 +172,11 @@ class Transaction:
             head.deleted += 1
         self._messages.append((head.id, uid, head.highest_modseq, bits, keywords, blob))
         return uid
+
+    def add_outbound(self, new: NewOutbound, blob: int, size: int) -> None:
+        """Queue a message for other relays; its blob has to count the reference."""
+        self._queued.append(message_row(new, blob))
+        self._queued_recipients += recipient_rows(new, size, self.process)
 
     def refer(self, message: StoredMessage, count: int) -> None:
         """Note `count` more references to a blob (fewer when negative)."""
@@ -267,13 +280,20 @@ class Transaction:
         if self._messages:
             self.sql.add_messages.run_many(self._messages)
             self._messages = []
+        self._flush_outbound()
         if self._refs:
             self.sql.save_refs.run_many([(refs, blob) for blob, refs in self._refs.items()])
             self._refs = {}
 
+    def _flush_outbound(self) -> None:
+        if self._queued:
+            self.sql.outbound.add_messages.run_many(self._queued)
+            self.sql.outbound.add_recipients.run_many(self._queued_recipients)
+            self._queued, self._queued_recipients = [], []
+
     def finish(self) -> int:
         """Write what was gathered and all heads; returns how many rows that were."""
-        written = len(self._blobs) + len(self._messages)
+        written = len(self._blobs) + len(self._messages) + len(self._queued_recipients)
         self.flush()
         rows = self.changed_heads()
         self.sql.save_head.run_many(rows)

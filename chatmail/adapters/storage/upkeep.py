@@ -21,7 +21,7 @@ from chatmail.adapters.storage.flags import DELETED_BIT, SEEN_BIT
 from chatmail.adapters.storage.forgetting import (
     EXPUNGED_KEPT_S,
     ForgetExpunges,
-    ForgetTombstones,
+    forget_expired,
 )
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.reader import Reader
@@ -257,7 +257,7 @@ class Upkeep:
         before_s = now_s - EXPUNGED_KEPT_S
         while found := await self._reader.query(partial(_old_expunges, before_s)):
             await self._writer.do(ForgetExpunges(found))
-        await self._writer.do(ForgetTombstones(now_s))
+        await forget_expired(self._writer, now_s)
 
 
 def _dead_after(after: int, connection: Connection) -> Sequence[Any]:

@@ -149,7 +149,7 @@ class _Owed:
     attempts: int = 0
 
 
-class MemoryOutboundQueue:
+class MemoryReportQueue:
     """`ReportQueue` over the reports that the memory intake has taken in."""
 
     def __init__(self, state: MemoryState) -> None:

@@ -20,15 +20,31 @@ from chatmail.domain.model.account import Account, NewAccount
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body
+from chatmail.domain.model.outbound import (
+    LastAttempt,
+    NewOutbound,
+    OutboundEntry,
+    OutboundMessageId,
+    Settled,
+    Settlement,
+    SettlementKind,
+)
 from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import AccountStore
+from chatmail.domain.ports.federation import PeerDirectory, PeerLedger, PeerMemory
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
+from chatmail.domain.ports.outbound import OutboundQueue
 from chatmail.domain.ports.reports import ReportQueue
 from chatmail.domain.ports.retention import Retention
 from tests import postgres
-from tests.unit.fakes.accounts import MemoryAccountStore, MemoryOutboundQueue
+from tests.unit.fakes.accounts import MemoryAccountStore, MemoryReportQueue
+from tests.unit.fakes.federation import (
+    MemoryPeerDirectory,
+    MemoryPeerLedger,
+    MemoryPeerMemory,
+)
 from tests.unit.fakes.mailstore import (
     MemoryBlobStore,
     MemoryDeviceTokens,
@@ -37,6 +53,7 @@ from tests.unit.fakes.mailstore import (
     MemoryMailStore,
     MemoryState,
 )
+from tests.unit.fakes.outbound import MemoryOutboundQueue
 from tests.unit.fakes.retention import MemoryRetention
 
 NOW_S = 1_767_225_600  # 2026-01-01T00:00:00Z
@@ -79,6 +96,10 @@ class Stores:
     blobs: BlobStore
     mail: MailStore
     queue: ReportQueue
+    outbound: OutboundQueue
+    peers: PeerDirectory
+    peer_memory: PeerMemory
+    peer_ledger: PeerLedger
     tokens: DeviceTokens
     retention: Retention
     hints: MemoryHints
@@ -103,6 +124,7 @@ class Stores:
         flags: Flags = NO_FLAGS,
         date_s: int = NOW_S,
         reports: tuple[NewReport, ...] = (),
+        outbound: NewOutbound | None = None,
     ) -> tuple[AppendReceipt | None, ...]:
         """Commit one message."""
         return await self.intake.commit(
@@ -111,8 +133,48 @@ class Stores:
                 internal_date_s=date_s,
                 deliveries=tuple(Delivery(mailbox, flags) for mailbox in mailboxes),
                 reports=reports,
+                outbound=outbound,
             )
         )
+
+
+def make_outbound(
+    number: int = 1,
+    *recipients: str,
+    sender: str | None = "ann@relay.test",
+    created_s: int = NOW_S,
+    due_s: float = NOW_S,
+    prefix: bytes = b"",
+    is_report: bool = False,
+    leased_until_s: float = 0.0,
+) -> NewOutbound:
+    return NewOutbound(
+        id=OutboundMessageId(number),
+        reverse_path=None if sender is None else EmailAddress.parse(sender),
+        recipients=tuple(map(EmailAddress.parse, recipients or ("bob@peer.test",))),
+        created_s=created_s,
+        due_s=due_s,
+        prefix=prefix,
+        is_report=is_report,
+        leased_until_s=leased_until_s,
+    )
+
+
+def settled_as(*ends: tuple[OutboundEntry, SettlementKind | None], due_s: float = 0.0) -> Settled:
+    """Settle entries; None: the lease is handed back."""
+    last = LastAttempt(at_s=NOW_S, reply="450 4.2.0 later")
+    return Settled(
+        entries=tuple(
+            Settlement(
+                message=entry.message.id,
+                recipient=entry.recipient,
+                kind=kind or SettlementKind.RETRY,
+                due_s=due_s,
+                last=None if kind is None else last,
+            )
+            for entry, kind in ends
+        )
+    )
 
 
 def make_report(sender: str = "ann@relay.test", due_s: int = NOW_S + 2) -> NewReport:
@@ -131,8 +193,8 @@ def make_report(sender: str = "ann@relay.test", due_s: int = NOW_S + 2) -> NewRe
 
 @asynccontextmanager
 async def memory_stores(_: Path) -> AsyncIterator[Stores]:
-    hints = MemoryHints()
-    state = MemoryState(hints)
+    hints, clock = MemoryHints(), StillClock()
+    state = MemoryState(hints, clock.now_s)
     tokens = MemoryDeviceTokens()
     accounts = MemoryAccountStore(state, tokens)
     yield Stores(
@@ -140,11 +202,15 @@ async def memory_stores(_: Path) -> AsyncIterator[Stores]:
         intake=MemoryIntake(state),
         blobs=MemoryBlobStore(state),
         mail=MemoryMailStore(state),
-        queue=MemoryOutboundQueue(state),
+        queue=MemoryReportQueue(state),
+        outbound=MemoryOutboundQueue(state, clock.now_s),
+        peers=MemoryPeerDirectory(),
+        peer_memory=MemoryPeerMemory(),
+        peer_ledger=MemoryPeerLedger(),
         tokens=tokens,
         retention=MemoryRetention(state, accounts, tokens),
         hints=hints,
-        clock=StillClock(),
+        clock=clock,
         log=ListLog(),
     )
 
@@ -170,6 +236,10 @@ def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog)
         blobs=store.blobs,
         mail=store.mail,
         queue=store.queue,
+        outbound=store.outbound,
+        peers=store.peers,
+        peer_memory=store.peer_memory,
+        peer_ledger=store.peer_ledger,
         tokens=store.tokens,
         retention=store.retention,
         hints=hints,

@@ -9,9 +9,18 @@ from typing import Final
 from sqlalchemy import Connection, inspect, text
 
 from chatmail.adapters.storage.errors import UnsupportedDatabase
-from chatmail.adapters.storage.migrations import v0001, v0002, v0003, v0004, v0005, v0006
+from chatmail.adapters.storage.migrations import (
+    v0001,
+    v0002,
+    v0003,
+    v0004,
+    v0005,
+    v0006,
+    v0007,
+    v0008,
+)
 
-STEPS: Final = (v0001, v0002, v0003, v0004, v0005, v0006)
+STEPS: Final = (v0001, v0002, v0003, v0004, v0005, v0006, v0007, v0008)
 
 
 def migrate(connection: Connection, dialect_words: Mapping[str, str]) -> int:

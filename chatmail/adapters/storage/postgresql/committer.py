@@ -101,7 +101,7 @@ class SharedCommitter:
         return self._sql
 
     def _transaction(self, *, may_lock: bool) -> SharedTransaction:
-        return SharedTransaction(
+        tx = SharedTransaction(
             self._statements(),
             self._index,
             self._new_id,
@@ -109,6 +109,8 @@ class SharedCommitter:
             self._database.writing,
             may_lock=may_lock,
         )
+        tx.process = self._process
+        return tx
 
     def _look(self, jobs: Sequence[Job]) -> None:
         """Answer the jobs that only read, from one view."""

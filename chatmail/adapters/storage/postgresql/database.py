@@ -14,7 +14,12 @@ from chatmail.adapters.storage.errors import StorageFault, Unavailable, Unsuppor
 from chatmail.adapters.storage.migrations.forward import migrate
 from chatmail.adapters.storage.postgresql.link import Link, Outage
 
-_WORDS: Final = {"octets": "BYTEA", "clustered": "", "serial": "BIGINT"}
+_WORDS: Final = {
+    "octets": "BYTEA",
+    "clustered": "",
+    "serial": "BIGINT",
+    "bytewise": ' COLLATE "C"',  # compared as SQLite does, whatever language the server speaks
+}
 
 # Any number will do, as long as every version of this program takes the same.
 MIGRATION_LOCK: Final = 0x63686174

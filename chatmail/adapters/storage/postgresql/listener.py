@@ -13,7 +13,9 @@ from typing import Any, Final
 import psycopg
 import trio
 
+from chatmail.adapters.storage.boards import Board
 from chatmail.adapters.storage.errors import StorageFault
+from chatmail.adapters.storage.federation.directory import SqlPeerDirectory
 from chatmail.adapters.storage.notices import PING, News
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.postgresql.link import Outage, connect, driving
@@ -25,7 +27,6 @@ from chatmail.adapters.storage.postgresql.writer import (
     Refresh,
     SharedWriter,
 )
-from chatmail.adapters.storage.queue import ReportBoard
 from chatmail.adapters.storage.store import Ears
 from chatmail.adapters.storage.tokens import TokenCache
 from chatmail.domain.model.account import AccountId
@@ -49,7 +50,9 @@ class Listener:
         writer: SharedWriter,
         index: SharedIndex,
         tokens: TokenCache,
-        board: ReportBoard,
+        board: Board,
+        outbound_board: Board,
+        peers: SqlPeerDirectory,
         availability: Availability,
         connect: Callable[[str], psycopg.Connection[Any]] = connect,
     ) -> None:
@@ -60,6 +63,8 @@ class Listener:
         self._index = index
         self._tokens = tokens
         self._board = board
+        self._outbound_board = outbound_board
+        self._peers = peers
         self._availability = availability
         self._connect = connect
         self._limiter = trio.CapacityLimiter(1)
@@ -148,6 +153,10 @@ class Listener:
         await self._look_at(known)
         if news.reports:
             self._board.ring()
+        if news.outbound:
+            self._outbound_board.ring()
+        if news.peers:
+            await self._peers.reload()
         if news.settings and self.ears is not None:
             self.ears.settings_changed()
 
@@ -156,7 +165,9 @@ class Listener:
         await self._writer.do(ForgetAccounts(None))
         self._tokens.clear()
         await self._look_at({*self._index.loaded, *self._index.loading})
+        await self._peers.reload()
         self._board.ring()
+        self._outbound_board.ring()
         if self.ears is not None:
             self.ears.settings_changed()
 

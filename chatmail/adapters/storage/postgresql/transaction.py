@@ -204,6 +204,7 @@ class SharedTransaction(Transaction):
             CHANNEL,
             texts(str(process), self.told()),
         )
+        self._flush_outbound()
         self._count_references()
 
     def _count_references(self) -> None:

@@ -14,7 +14,7 @@ from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from tests.unit.domain.usecases.abroad import RelayAbroad
 from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, FewBudgets, MemoryRelay
-from tests.unit.fakes.accounts import MemoryOutboundQueue
+from tests.unit.fakes.accounts import MemoryReportQueue
 from tests.unit.fakes.system import FakeClock, FakeLog, make_budgets
 
 ALICE = f"alice@{DOMAIN}"
@@ -45,13 +45,13 @@ def report(due_s: int = int(NOW_S)) -> NewReport:
     )
 
 
-def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryOutboundQueue]:
+def owing(*reports: NewReport) -> tuple[MemoryRelay, MemoryReportQueue]:
     relay = MemoryRelay()
     relay.state.reports.extend(reports)
-    return relay, MemoryOutboundQueue(relay.state)
+    return relay, MemoryReportQueue(relay.state)
 
 
-def delivering(relay: MemoryRelay, queue: MemoryOutboundQueue) -> DeliverReports:
+def delivering(relay: MemoryRelay, queue: MemoryReportQueue) -> DeliverReports:
     return DeliverReports(
         queue=queue,
         take_in=relay.take_in,
@@ -158,10 +158,10 @@ def report_to(sender: str) -> NewReport:
     return attrs.evolve(report(), sender=EmailAddress.parse(sender))
 
 
-def owing_abroad(*senders: str) -> tuple[RelayAbroad, MemoryOutboundQueue]:
+def owing_abroad(*senders: str) -> tuple[RelayAbroad, MemoryReportQueue]:
     relay = RelayAbroad()
     relay.state.reports.extend(map(report_to, senders))
-    return relay, MemoryOutboundQueue(relay.state)
+    return relay, MemoryReportQueue(relay.state)
 
 
 async def test_a_sender_elsewhere_gets_a_signed_report_from_nobody() -> None:
