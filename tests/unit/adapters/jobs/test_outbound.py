@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 import trio
+import trio.testing
 
 from chatmail.adapters.jobs.outbound import EXPIRY_S, LEASE_S, OutboundRunner
 from chatmail.domain.model.errors import TransientFailure
@@ -84,6 +85,7 @@ async def running(relay: RelayAbroad, runner: OutboundRunner) -> AsyncIterator[R
                 stopped.set()
 
         nursery.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
         yield Running(relay, runner, nursery.cancel_scope.cancel, stopped)
         nursery.cancel_scope.cancel()
 
@@ -372,6 +374,36 @@ async def test_old_messages_are_given_up_with_one_report_each(
     (report,) = relay.reported()
     assert [address for address, _ in report] == [BOB, f"erin@{PEER}"]
     assert all(reply.startswith("550 5.4.7 Delivery time expired") for _, reply in report)
+
+
+async def test_attempts_under_way_may_finish_when_the_relay_stops(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    relay, runner = make()
+    relay.transport.pauses[PEER] = 2.0
+    relay.transport.pauses[SLOW] = 60.0
+    relay.enqueue(BOB, f"bob@{SLOW}")
+    async with running(relay, runner) as live:
+        await trio.sleep(0.5)
+        started = trio.current_time()
+        live.stop()
+    assert trio.current_time() - started == 3.0
+    assert relay.waiting() == {f"bob@{SLOW}": ""}
+    assert len(await relay.claimed(SLOW)) == 1
+
+
+async def test_a_backlog_that_drains_hides_no_newcomer(autojump_clock: trio.abc.Clock) -> None:
+    relay, runner = make()
+    relay.schedule(parallelism=4, per_destination=4)
+    relay.transport.pauses[PEER] = 0.01
+    for number in range(1000):
+        relay.enqueue(f"u{number}@{PEER}")
+    async with running(relay, runner):
+        await trio.sleep(0.5)
+        relay.enqueue("bob@other.test")
+        await trio.sleep(0.3)
+        assert "bob@other.test" not in relay.waiting()
+        assert relay.waiting()
 
 
 async def test_stopping_hands_back_what_is_in_hand(autojump_clock: trio.abc.Clock) -> None:
