@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -97,6 +97,36 @@ class KeySigner:
 
     def records(self) -> tuple[DkimRecord, ...]:
         """Return the public keys in use, then those to come, of each domain that has a name."""
+        return self._records((*self._keys, *self._to_come))
+
+    def to_come(self) -> tuple[DkimRecord, ...]:
+        """Return the public keys that are not signed with yet."""
+        return self._records(self._to_come)
+
+    def rotate(self) -> tuple[DkimRecord, ...]:
+        """Make the keys that are to come, or return those made before.
+
+        Raises:  PermanentFailure: a file cannot be written; the text is for the operator.
+        """
+        self._folder.rotate()
+        self.reload()
+        return self.to_come()
+
+    def activate(self) -> tuple[DkimRecord, ...]:
+        """Sign with the keys that are to come from now on, and return them.
+
+        Raises:  PermanentFailure: there are none, or a file cannot be written.
+        """
+        self._folder.activate()
+        self.reload()
+        return self._records(self._keys)
+
+    def record_of(self, selector: str) -> str | None:
+        """Return the text of one selector's record, an old one's too; None: there is none."""
+        key = self._folder.published(selector)
+        return key.record() if key else None
+
+    def _records(self, keys: Sequence[SigningKey]) -> tuple[DkimRecord, ...]:
         identity = self._identity()
         others = sorted(identity.local_domains - {identity.mail_domain})
         domains = [one for one in (identity.mail_domain, *others) if not is_literal(one)]
@@ -107,14 +137,9 @@ class KeySigner:
                 algorithm=key.algorithm,
                 text=key.record(),
             )
-            for key in (*self._keys, *self._to_come)
+            for key in keys
             for domain in domains
         )
-
-    def record_of(self, selector: str) -> str | None:
-        """Return the text of one selector's record, an old one's too; None: there is none."""
-        key = self._folder.published(selector)
-        return key.record() if key else None
 
 
 def _sign(key: SigningKey, digest: bytes) -> bytes:

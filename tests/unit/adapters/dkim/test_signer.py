@@ -128,12 +128,13 @@ def test_after_a_rotation_the_next_record_is_shown_and_the_old_one_signed_with(
 ) -> None:
     keys = folder(tmp_path / "dkim")
     ours = KeySigner(keys, lambda: IDENTITY, Forms())
-    keys.rotate()
-    ours.reload()
+    assert ours.to_come() == ()
+    assert ours.rotate() == ours.to_come() == ours.rotate()
     assert [record.selector for record in ours.records()][::2] == ["opendkim", "opendkim2"]
     assert tags_of(ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S))["s"] == "opendkim"
-    keys.activate()
-    ours.reload()
+    activated = ours.activate()
+    assert ours.to_come() == ()
+    assert activated == ours.records()
     prefix = ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S)
     assert tags_of(prefix)["s"] == "opendkim2"
     assert dkimpy_says(prefix + HEADER + BODY, ours.records()[0].text)
