@@ -43,7 +43,7 @@ class KeySigner:
     """Makes the DkimSigner port real over the keys of a folder.
 
     `identity` is asked at each call: the domains are live settings. The keys are read when it is
-    made and at `reload`.
+    made and at `reload`; none is made for a relay that has no name, only an address.
     """
 
     def __init__(
@@ -62,8 +62,9 @@ class KeySigner:
 
     def reload(self) -> None:
         """Read the keys anew, after `rotate` and `activate` of the folder."""
-        keys, to_come = self._folder.ensure(), self._folder.to_come()
-        self._keys, self._to_come = keys, to_come
+        if self._names():
+            keys, to_come = self._folder.ensure(), self._folder.to_come()
+            self._keys, self._to_come = keys, to_come
 
     def digests(self) -> BodyDigests:
         """Return empty hashes in the form `sign` uses."""
@@ -73,6 +74,8 @@ class KeySigner:
         """Return one DKIM-Signature field per key, each ended by CRLF; b"" for a foreign author."""
         if is_literal(author_domain) or author_domain not in self._identity().local_domains:
             return b""
+        if not self._keys:  # the relay has got its first name while it runs
+            self.reload()
         forms = self._forms
         body_hash = digests.sha256(forms.body)
         if body_hash is None:
@@ -127,9 +130,6 @@ class KeySigner:
         return key.record() if key else None
 
     def _records(self, keys: Sequence[SigningKey]) -> tuple[DkimRecord, ...]:
-        identity = self._identity()
-        others = sorted(identity.local_domains - {identity.mail_domain})
-        domains = [one for one in (identity.mail_domain, *others) if not is_literal(one)]
         return tuple(
             DkimRecord(
                 selector=key.selector,
@@ -138,8 +138,14 @@ class KeySigner:
                 text=key.record(),
             )
             for key in keys
-            for domain in domains
+            for domain in self._names()
         )
+
+    def _names(self) -> list[str]:
+        """Our domains that have a place for a key, the main one first."""
+        identity = self._identity()
+        others = sorted(identity.local_domains - {identity.mail_domain})
+        return [one for one in (identity.mail_domain, *others) if not is_literal(one)]
 
 
 def _sign(key: SigningKey, digest: bytes) -> bytes:
