@@ -38,6 +38,7 @@ from chatmail.adapters.storage.segments import (
 LOCK_NAME: Final = "lock"
 MAIL_NAME: Final = "mail"
 SPOOL_NAME: Final = "spool"
+PROCESS_NAME: Final = "process"
 SERVER_KEY_PATH: Final = ("secrets", "server.key")
 SERVER_KEY_BYTES: Final = 32
 FARTHEST_S: Final = 86_400
@@ -95,6 +96,21 @@ def server_key(state_dir: Path) -> bytes:
     return path.read_bytes()
 
 
+def last_process(state_dir: Path) -> int | None:
+    """Return the number the last process here had among those that share the database."""
+    try:
+        return int((state_dir / PROCESS_NAME).read_text("ascii"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def note_process(state_dir: Path, process: int) -> None:
+    """Remember the number of this process; a crash before it is on the disk costs a lease."""
+    draft = state_dir / f"{PROCESS_NAME}.new"
+    draft.write_text(f"{process}\n", "ascii")
+    draft.replace(state_dir / PROCESS_NAME)
+
+
 def next_id(connection: Connection) -> itertools.count[int]:
     """Return the source of ids for accounts, mailboxes, blobs and reports: larger than any used."""
     columns = (accounts.c.id, mailboxes.c.id, blobs.c.id, dead_blobs.c.id, reports.c.id)
@@ -136,10 +152,11 @@ def count_accounts(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(accounts)).scalar() or 0
 
 
-def return_leases(connection: Connection) -> None:
+def return_leases(connection: Connection, now_s: float) -> None:
     """Free the reports and queue entries that the last process was working on."""
     connection.execute(update(reports).values(leased_until_s=0))
     return_queue_leases(connection)
+    mend_queue_times(connection, now_s)
 
 
 def return_queue_leases(connection: Connection, process: int | None = None) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from chatmail.adapters.storage.database import Prepared, is_shared
+from chatmail.adapters.storage.federation.peer_sql import PeerStatements
 from chatmail.adapters.storage.federation.queue_sql import OutboundStatements
 from chatmail.adapters.storage.retention_sql import RetentionStatements
 from chatmail.adapters.storage.schema import (
@@ -185,6 +186,7 @@ class Statements:
         self.settings = SettingsStatements(connection)
         self.retention = RetentionStatements(connection)
         self.outbound = OutboundStatements(connection)
+        self.peers = PeerStatements(connection)
 
     def _prepare_messages(self, connection: Connection) -> None:
         mailbox = _param("p_mailbox")

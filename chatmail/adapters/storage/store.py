@@ -30,6 +30,7 @@ from chatmail.adapters.storage.errors import (
     StoreFailed,
     UnsupportedDatabase,
 )
+from chatmail.adapters.storage.federation.peers import Peers, read_peers
 from chatmail.adapters.storage.federation.queue import SqlOutboundQueue
 from chatmail.adapters.storage.files import Files
 from chatmail.adapters.storage.index import StoreIndex
@@ -113,6 +114,7 @@ class Store:
         upkeep: Tends,
         reader: Reader,
         object_ids: KeyedObjectIds,
+        peers: Peers,
         cache: TokenCache,
         clock: Clock,
         log: Log,
@@ -130,6 +132,9 @@ class Store:
         self.outbound = SqlOutboundQueue(
             writer, reader, index, mail, self.outbound_board, self.board, clock, log
         )
+        self.peers = peers.directory
+        self.peer_memory = peers.memory
+        self.peer_ledger = peers.ledger
         self.tokens = SqlDeviceTokens(writer, cache)
         self.object_ids = object_ids
         self.settings = SqlSettingsStore(writer)
@@ -252,8 +257,7 @@ def _open(
         known = recovery.known_segments(connection)
         settled = _settle(database, mail, options.files)
         missing = recovery.missing_content(connection, mail)
-        recovery.return_leases(connection)
-        recovery.mend_queue_times(connection, clock.now_s())
+        recovery.return_leases(connection, clock.now_s())
         index.account_count = recovery.count_accounts(connection)
     if unknown := recovery.unknown_segments(known, mail):
         log.warning("segments_unknown", segments=len(unknown), first=unknown[0])
@@ -291,6 +295,18 @@ def _open(
     accounts = SqlAccountStore(writer, index, TombstoneKeys(server_key), cache)
     mail_store = SegmentMailStore(writer, reader, index, content, log)
     object_ids = KeyedObjectIds(server_key)
+    peers = read_peers(connection, writer)
     return Store(
-        writer, index, accounts, mail_store, blobs, upkeep, reader, object_ids, cache, clock, log
+        writer,
+        index,
+        accounts,
+        mail_store,
+        blobs,
+        upkeep,
+        reader,
+        object_ids,
+        peers,
+        cache,
+        clock,
+        log,
     )

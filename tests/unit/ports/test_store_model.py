@@ -35,6 +35,12 @@ from chatmail.adapters.storage.store import StoreOptions
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.errors import MailboxGone
 from chatmail.domain.model.mailbox import CopyReceipt, Flags, MailboxInfo, Modseq
+from chatmail.domain.model.outbound import (
+    NewOutbound,
+    OutboundMessageId,
+    QueueFilter,
+    SettlementKind,
+)
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
 from chatmail.domain.wire.imap.view import Permit
@@ -128,6 +134,8 @@ class StoreMachine(RuleBasedStateMachine):
         self._told = 0
         self._touched: set[Box] = set()
         self._ids: dict[Box, int] = {}
+        self._queue: dict[tuple[int, str], tuple[bytes, int]] = {}  # content, attempts
+        self._sent = 0
         self._run(self._open)
         self._run(self._meet_everybody)
 
@@ -272,7 +280,8 @@ class StoreMachine(RuleBasedStateMachine):
         self._touched.clear()
 
     async def _check_contents(self) -> None:
-        """Open every mailbox anew and read every message."""
+        """Open every mailbox anew and read every message; and all that is on its way."""
+        await self._check_queue()
         for person in self._people.values():
             for box in person.boxes.values():
                 await self._check_box(box)
@@ -302,6 +311,7 @@ class StoreMachine(RuleBasedStateMachine):
         content=contents,
         date_s=dates,
         spooled=st.booleans(),
+        away=st.integers(0, 2),
     )
     def deliver(
         self,
@@ -310,23 +320,48 @@ class StoreMachine(RuleBasedStateMachine):
         content: bytes,
         date_s: int,
         spooled: bool,
+        away: int = 0,
     ) -> None:
+        """`away`: how many recipients it has elsewhere."""
         found = self._boxes(to)
-        receipts = self._run(self._commit, found, marks, content, date_s, spooled)
+        receipts = self._run(self._commit, found, marks, content, date_s, spooled, away)
         self._arrive(found, marks, content, date_s, receipts)
 
+    @rule(content=contents, spooled=st.booleans(), away=st.integers(1, 2))
+    def send(self, content: bytes, spooled: bool, away: int) -> None:
+        """A message that nobody here gets."""
+        self._run(self._commit, (), frozenset(), content, NOW_S, spooled, away)
+
+    def _queued(self, content: bytes, away: int) -> NewOutbound | None:
+        if not away:
+            return None
+        self._sent += 1
+        recipients = [f"user{place}@peer.test" for place in range(away)]
+        self._queue |= {(self._sent, one): (HEADER + content, 0) for one in recipients}
+        return world.make_outbound(self._sent, *recipients)
+
     async def _commit(
-        self, found: Sequence[Box], marks: Flags, content: bytes, date_s: int, spooled: bool = False
+        self,
+        found: Sequence[Box],
+        marks: Flags,
+        content: bytes,
+        date_s: int,
+        spooled: bool = False,
+        away: int = 0,
     ) -> tuple:
         ids = [self._ids[box] for box in found]
+        outbound = self._queued(content, away)
         if not spooled:
-            return await self._stores.deliver(*ids, content=content, flags=marks, date_s=date_s)
+            return await self._stores.deliver(
+                *ids, content=content, flags=marks, date_s=date_s, outbound=outbound
+            )
         async with self._stores.blobs.spool() as spool:
             await spool.write(content)
             batch = IntakeBatch(
                 body=await spool.seal(HEADER),
                 internal_date_s=date_s,
                 deliveries=tuple(Delivery(one, marks) for one in ids),
+                outbound=outbound,
             )
             return await self._stores.intake.commit(batch)
 
@@ -359,6 +394,44 @@ class StoreMachine(RuleBasedStateMachine):
         self._run(all_of_them)
         for receipts, content in sorted(landed, key=lambda pair: pair[0][0].uid):
             self._arrive(found, frozenset(), content, NOW_S, receipts)
+
+    # --- messages leave --------------------------------------------------------------------------
+
+    @rule(kinds=st.lists(st.sampled_from(SettlementKind), min_size=1, max_size=4))
+    def attempt(self, kinds: list[SettlementKind]) -> None:
+        """Claim some entries and settle them; what was claimed is not claimed again meanwhile."""
+        queue = self._stores.outbound
+
+        async def run() -> list[tuple[int, str]]:
+            entries = await queue.claim("peer.test", NOW_S, 60, len(kinds))
+            others = await queue.claim("peer.test", NOW_S, 60, 1000)
+            keys = [(int(one.message.id), str(one.recipient)) for one in (*entries, *others)]
+            assert sorted(keys) == sorted(self._queue)
+            await queue.settle(world.settled_as(*zip(entries, kinds, strict=False), due_s=NOW_S))
+            await queue.settle(world.settled_as(*((one, None) for one in others), due_s=NOW_S))
+            return keys
+
+        for key, kind in zip(self._run(run), kinds, strict=False):
+            content, attempts = self._queue.pop(key)
+            if kind is SettlementKind.RETRY:
+                self._queue[key] = content, attempts + 1
+
+    @rule(which=number)
+    def remove_from_queue(self, which: int) -> None:
+        """An operator's word on one message."""
+        wanted = QueueFilter(message=OutboundMessageId(which % (self._sent + 1)))
+        gone = [key for key in self._queue if key[0] == wanted.message]
+        assert self._run(self._stores.outbound.remove, wanted) == len(gone)
+        for key in gone:
+            del self._queue[key]
+
+    async def _check_queue(self) -> None:
+        """Read everything that is on its way."""
+        found = {}
+        for entry in await self._stores.outbound.page(QueueFilter(), None, 1000):
+            octets = await self._stores.outbound.read(entry.message.id, 0, 10_000)
+            found[int(entry.message.id), str(entry.recipient)] = octets, entry.attempts
+        assert found == self._queue
 
     # --- messages change -------------------------------------------------------------------------
 
@@ -612,6 +685,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         self._run(self._stores.store.sweep)
+        self._run(self._check_queue)
         assert self._run(self._stores.store.recount) == 0
 
     @precondition(lambda self: self._keeps and self._steps >= self._reopen_at)

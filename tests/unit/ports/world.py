@@ -20,10 +20,19 @@ from chatmail.domain.model.account import Account, NewAccount
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import NO_FLAGS, AppendReceipt, Flags, MailboxId
 from chatmail.domain.model.message import Body
-from chatmail.domain.model.outbound import NewOutbound, OutboundMessageId
+from chatmail.domain.model.outbound import (
+    LastAttempt,
+    NewOutbound,
+    OutboundEntry,
+    OutboundMessageId,
+    Settled,
+    Settlement,
+    SettlementKind,
+)
 from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import AccountStore
+from chatmail.domain.ports.federation import PeerDirectory, PeerLedger, PeerMemory
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
 from chatmail.domain.ports.outbound import OutboundQueue
@@ -31,6 +40,11 @@ from chatmail.domain.ports.reports import ReportQueue
 from chatmail.domain.ports.retention import Retention
 from tests import postgres
 from tests.unit.fakes.accounts import MemoryAccountStore, MemoryReportQueue
+from tests.unit.fakes.federation import (
+    MemoryPeerDirectory,
+    MemoryPeerLedger,
+    MemoryPeerMemory,
+)
 from tests.unit.fakes.mailstore import (
     MemoryBlobStore,
     MemoryDeviceTokens,
@@ -83,6 +97,9 @@ class Stores:
     mail: MailStore
     queue: ReportQueue
     outbound: OutboundQueue
+    peers: PeerDirectory
+    peer_memory: PeerMemory
+    peer_ledger: PeerLedger
     tokens: DeviceTokens
     retention: Retention
     hints: MemoryHints
@@ -143,6 +160,23 @@ def make_outbound(
     )
 
 
+def settled_as(*ends: tuple[OutboundEntry, SettlementKind | None], due_s: float = 0.0) -> Settled:
+    """Settle entries; None: the lease is handed back."""
+    last = LastAttempt(at_s=NOW_S, reply="450 4.2.0 later")
+    return Settled(
+        entries=tuple(
+            Settlement(
+                message=entry.message.id,
+                recipient=entry.recipient,
+                kind=kind or SettlementKind.RETRY,
+                due_s=due_s,
+                last=None if kind is None else last,
+            )
+            for entry, kind in ends
+        )
+    )
+
+
 def make_report(sender: str = "ann@relay.test", due_s: int = NOW_S + 2) -> NewReport:
     return NewReport(
         sender=EmailAddress.parse(sender),
@@ -170,6 +204,9 @@ async def memory_stores(_: Path) -> AsyncIterator[Stores]:
         mail=MemoryMailStore(state),
         queue=MemoryReportQueue(state),
         outbound=MemoryOutboundQueue(state, clock.now_s),
+        peers=MemoryPeerDirectory(),
+        peer_memory=MemoryPeerMemory(),
+        peer_ledger=MemoryPeerLedger(),
         tokens=tokens,
         retention=MemoryRetention(state, accounts, tokens),
         hints=hints,
@@ -200,6 +237,9 @@ def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog)
         mail=store.mail,
         queue=store.queue,
         outbound=store.outbound,
+        peers=store.peers,
+        peer_memory=store.peer_memory,
+        peer_ledger=store.peer_ledger,
         tokens=store.tokens,
         retention=store.retention,
         hints=hints,

@@ -24,6 +24,9 @@ from chatmail.domain.model.outbound import (
 STEP: Final = 500
 """So many entries are changed in one transaction, unless a peer's word was on more."""
 
+OTHERS_CLAIM: Final = 100
+"""So many of the next entries may be in the hands of other processes at this very moment."""
+
 Key = tuple[int, str]
 
 
@@ -97,7 +100,7 @@ class ClaimJob(_Leasing):
         found: list[Sequence[Any]] = []
         for is_large in (0, 1):
             # Where others claim too, some of the next ones may be theirs.
-            cut = CLAIM_WINDOW if sql.is_shared else left
+            cut = left + OTHERS_CLAIM if sql.is_shared else left
             window = max(CLAIM_WINDOW, left)
             found += sql.claim.all(self._domain, is_large, now_s, now_s, window, cut, now_s, left)
             left = self._limit - len(found)

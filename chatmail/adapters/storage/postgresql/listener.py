@@ -15,6 +15,7 @@ import trio
 
 from chatmail.adapters.storage.boards import Board
 from chatmail.adapters.storage.errors import StorageFault
+from chatmail.adapters.storage.federation.directory import SqlPeerDirectory
 from chatmail.adapters.storage.notices import PING, News
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.postgresql.link import Outage, connect, driving
@@ -51,6 +52,7 @@ class Listener:
         tokens: TokenCache,
         board: Board,
         outbound_board: Board,
+        peers: SqlPeerDirectory,
         availability: Availability,
         connect: Callable[[str], psycopg.Connection[Any]] = connect,
     ) -> None:
@@ -62,6 +64,7 @@ class Listener:
         self._tokens = tokens
         self._board = board
         self._outbound_board = outbound_board
+        self._peers = peers
         self._availability = availability
         self._connect = connect
         self._limiter = trio.CapacityLimiter(1)
@@ -152,6 +155,8 @@ class Listener:
             self._board.ring()
         if news.outbound:
             self._outbound_board.ring()
+        if news.peers:
+            await self._peers.reload()
         if news.settings and self.ears is not None:
             self.ears.settings_changed()
 
@@ -160,6 +165,7 @@ class Listener:
         await self._writer.do(ForgetAccounts(None))
         self._tokens.clear()
         await self._look_at({*self._index.loaded, *self._index.loading})
+        await self._peers.reload()
         self._board.ring()
         self._outbound_board.ring()
         if self.ears is not None:

@@ -17,6 +17,7 @@ from chatmail.adapters.storage.accounts import (
 )
 from chatmail.adapters.storage.database import translated
 from chatmail.adapters.storage.errors import StoreFailed
+from chatmail.adapters.storage.federation.peers import read_peers
 from chatmail.adapters.storage.object_ids import KeyedObjectIds
 from chatmail.adapters.storage.postgresql.committer import SharedCommitter
 from chatmail.adapters.storage.postgresql.contents import RecentContents
@@ -131,6 +132,9 @@ def open_shared(
         max_jobs=options.max_queued_jobs,
         max_octets=options.max_queued_bytes,
     )
+    with translated():
+        _return_leases(database, state_dir, process, clock)
+    peers = read_peers(database.writer, writer)
     reader = Reader(database, index)
     cache = TokenCache()
     store = SharedStore(
@@ -142,6 +146,7 @@ def open_shared(
         SharedUpkeep(writer, reader, index, clock, log),
         reader,
         KeyedObjectIds(key),
+        peers,
         cache,
         clock,
         log,
@@ -156,9 +161,19 @@ def open_shared(
         cache,
         store.board,
         store.outbound_board,
+        peers.directory,
         availability,
     )
     return store
+
+
+def _return_leases(database: PostgresDatabase, state_dir: Path, process: int, clock: Clock) -> None:
+    """Free what this state directory's last process was working on, and take its place."""
+    before = recovery.last_process(state_dir)
+    if before is not None:
+        recovery.return_queue_leases(database.writer, before)
+    recovery.mend_queue_times(database.writer, clock.now_s())
+    recovery.note_process(state_dir, process)
 
 
 def _server_key(database: PostgresDatabase, own: bytes) -> bytes:

@@ -11,10 +11,11 @@ from pathlib import Path
 import trio
 
 from chatmail.adapters.storage.store import StoreOptions
+from chatmail.domain.model.outbound import OutboundMessageId, QueueFilter
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation
 from tests.unit.adapters.storage.faults import DyingDatabase, DyingFiles
-from tests.unit.ports.world import HEADER, NOW_S, Stores, sqlite_stores
+from tests.unit.ports.world import HEADER, NOW_S, Stores, make_outbound, sqlite_stores
 
 DELETED = frozenset({"\\Deleted"})
 
@@ -32,6 +33,13 @@ async def work(stores: Stores) -> None:
         for receipt in await stores.deliver(ann.inbox, bob.inbox, content=content):
             assert receipt is not None
             say("delivered", receipt.mailbox, receipt.uid, round)
+        queued = make_outbound(round + 1, f"user{round}@peer.test", f"eve{round}@peer.test")
+        (receipt,) = await stores.deliver(ann.inbox, content=content, outbound=queued)
+        say("queued", receipt.mailbox, receipt.uid, round)
+        if round % 2:
+            say("settling", ann.inbox, 0, round - 1)
+            await stores.outbound.remove(QueueFilter(message=OutboundMessageId(round)))
+            say("settled", ann.inbox, 0, round - 1)
         if round % 3 == 0:
             async with stores.blobs.spool() as spool:
                 await spool.write(b"spooled %d\r\n" % round)

@@ -41,6 +41,10 @@ def check_counters(rows) -> None:
     refs: dict[int, int] = {}
     for row in rows["messages"]:
         refs[row.blob] = refs.get(row.blob, 0) + 1
+    queued = {row.message for row in rows["outbound_recipients"]}
+    assert {row.id for row in rows["outbound_messages"]} == queued
+    for row in rows["outbound_messages"]:
+        refs[row.blob] = refs.get(row.blob, 0) + 1
     assert {row.id: row.refs for row in rows["blobs"]} == refs
     assert not {row.id for row in rows["dead_blobs"]} & refs.keys()
     for box in rows["mailboxes"]:
@@ -62,5 +66,7 @@ def _rows(connection: Connection):
         ),
         "blobs": "SELECT * FROM blobs",
         "dead_blobs": "SELECT * FROM dead_blobs",
+        "outbound_messages": "SELECT * FROM outbound_messages",
+        "outbound_recipients": "SELECT * FROM outbound_recipients",
     }
     return {name: connection.execute(text(query)).fetchall() for name, query in queries.items()}

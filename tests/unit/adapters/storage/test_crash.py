@@ -10,6 +10,7 @@ import pytest
 
 from chatmail.adapters.storage.journal import MAX_BATCH_OCTETS
 from chatmail.domain.model.account import Account
+from chatmail.domain.model.outbound import QueueFilter
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.ports.world import HEADER, Stores, sqlite_stores
 
@@ -58,6 +59,7 @@ async def test_a_kill_loses_nothing_acknowledged(
         held = {account.inbox: await contents(stores, account) for account in accounts}
         other = await contents(stores, accounts[0], "Other")
         check_acknowledged(said, held, other)
+        await check_queue(stores, said, {*held[accounts[0].inbox].values(), *other.values()})
         await check_index_equals_database(stores)
         for account in accounts:
             before = (await stores.mail.info(account.id, "INBOX")).uid_next
@@ -83,6 +85,25 @@ async def contents(stores: Stores, account: Account, name: str = "INBOX") -> dic
     return found
 
 
+async def check_queue(stores: Stores, said: list[list[str]], copies: set[bytes]) -> None:
+    """Entries and the sender's copy came together; all entries of a message go together."""
+    rounds = {
+        word: {int(rest[0]) for kind, _, _, *rest in said[1:] if kind == word}
+        for word in ("queued", "settling", "settled")
+    }
+    waiting: dict[int, int] = {}
+    for entry in await stores.outbound.page(QueueFilter(), None, 1000):
+        round = int(entry.message.id) - 1
+        waiting[round] = waiting.get(round, 0) + 1
+        octets = await stores.outbound.read(entry.message.id, 0, entry.message.size)
+        assert octets == HEADER + f"message {round}\r\n".encode() * (round % 7 + 1)
+        assert octets in copies
+    assert set(waiting.values()) <= {2}
+    assert rounds["queued"] - rounds["settling"] <= waiting.keys()
+    assert not waiting.keys() & rounds["settled"]
+    assert len(waiting.keys() - rounds["queued"]) <= 1
+
+
 def check_acknowledged(
     said: list[list[str]], held: dict[int, dict[int, bytes]], other: dict[int, bytes]
 ) -> None:
@@ -91,10 +112,10 @@ def check_acknowledged(
     is_gone = {(box, uid) for word, box, uid, _ in numbers if word in ("moved", "removed")}
     moved = 0
     for word, box, uid, rest in numbers:
-        if word in ("delivered", "spooled"):
+        if word in ("delivered", "spooled", "queued"):
             round = int(rest[0])
             text = f"message {round}\r\n".encode() * (round % 7 + 1)
-            expected = HEADER + (text if word == "delivered" else b"spooled %d\r\n" % round)
+            expected = HEADER + (b"spooled %d\r\n" % round if word == "spooled" else text)
             if (box, uid) in is_gone:
                 assert uid not in held[box]
             elif (box, uid) not in may_be_gone:

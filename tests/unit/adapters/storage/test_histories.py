@@ -15,11 +15,20 @@ from chatmail.adapters.storage import compaction
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.store import StoreOptions
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
+from chatmail.domain.model.mailbox import MailboxId
+from chatmail.domain.model.outbound import (
+    LastAttempt,
+    OutboundMessageId,
+    QueueFilter,
+    Settled,
+    Settlement,
+    SettlementKind,
+)
 from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, OpenMailbox
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.adapters.storage.test_writer import Poison
-from tests.unit.ports.world import NOW_S, Stores, memory_stores, sqlite_stores
+from tests.unit.ports.world import NOW_S, Stores, make_outbound, memory_stores, sqlite_stores
 
 NAMES = ("INBOX", "a", "a/b", "c")
 FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "$Work")
@@ -38,6 +47,9 @@ steps = st.one_of(
     st.tuples(st.just("create"), name),
     st.tuples(st.just("delete"), name),
     st.tuples(st.just("rename"), name, name),
+    st.tuples(st.just("send"), name, st.integers(1, 2**63 - 1), st.integers(1, 3)),
+    st.tuples(st.just("settle"), st.integers(1, 3), st.sampled_from(SettlementKind)),
+    st.tuples(st.just("unsend"), st.integers(0, 3)),
     st.tuples(st.just("trim"), st.integers(0, 2000), st.integers(0, 50)),
     st.tuples(st.just("prune"), st.integers(0, 50), st.none() | st.booleans(), st.booleans()),
     st.tuples(st.just("look"), name),
@@ -62,6 +74,13 @@ async def apply(stores: Stores, step: tuple, opened: dict) -> object:
         targets = [ids[one] for one in rest[:2] if one in ids]
         receipts = await stores.deliver(*targets, flags=rest[2], date_s=rest[3])
         return [(one.uid, one.uid_validity) for one in receipts if one is not None]
+    if what == "send":
+        return await send(stores, ids.get(rest[0]), rest[1], rest[2])
+    if what == "settle":
+        return await settle(stores, rest[0], rest[1])
+    if what == "unsend":
+        wanted = QueueFilter(recipient=f"user{rest[0]}@peer.test")
+        return await stores.outbound.remove(wanted)
     if what == "prune":
         rule = MessageRule(before_s=rest[0], is_seen=rest[1], was_shown=rest[2])
         await stores.retention.save_shown()
@@ -93,6 +112,39 @@ async def apply(stores: Stores, step: tuple, opened: dict) -> object:
     if what == "copy":
         return await mail.copy(source, rest[1], account.id, rest[2], limit_bytes=3000)
     return await mail.move(source, rest[1], account.id, rest[2])
+
+
+async def send(stores: Stores, mailbox: MailboxId | None, number: int, count: int) -> object:
+    """Deliver a message to a mailbox of one's own and to others elsewhere."""
+    if await stores.outbound.message(OutboundMessageId(number)) is not None:
+        return None
+    recipients = [f"user{place}@peer.test" for place in range(count)]
+    receipts = await stores.deliver(
+        *(() if mailbox is None else (mailbox,)),
+        content=b"to others\r\n",
+        outbound=make_outbound(number, *recipients),
+    )
+    return [one and one.uid for one in receipts]
+
+
+async def settle(stores: Stores, limit: int, kind: SettlementKind) -> object:
+    """Attempt some of what is due."""
+    entries = await stores.outbound.claim("peer.test", NOW_S + 9, 60, limit)
+    await stores.outbound.settle(
+        Settled(
+            entries=tuple(
+                Settlement(
+                    message=one.message.id,
+                    recipient=one.recipient,
+                    kind=kind,
+                    due_s=NOW_S,
+                    last=LastAttempt(at_s=NOW_S, reply="450 later"),
+                )
+                for one in entries
+            )
+        )
+    )
+    return [(one.message, one.recipient, one.attempts) for one in entries]
 
 
 async def look(stores: Stores, name: str) -> None:
@@ -127,6 +179,9 @@ async def seen_by(stores: Stores, opened: dict) -> list:
                 list(changes.expunged),
             )
         )
+    for entry in await stores.outbound.page(QueueFilter(), None, 1000):
+        octets = await stores.outbound.read(entry.message.id, 0, 1000)
+        found.append((entry.message, entry.recipient, entry.attempts, entry.due_s, octets))
     return found
 
 
@@ -194,8 +249,9 @@ async def attempt(stores: Stores, step: tuple) -> None:
         with pytest.raises(TransientFailure):
             await stores.store._writer.do(Poison())
     elif step not in (("close",), ("restart",)):
-        # A mailbox that another step deleted first is none of our business here.
-        with suppress(MailboxGone):
+        # A mailbox that another step deleted first is none of our business here, nor is a message
+        # that another step queued under the same number.
+        with suppress(MailboxGone, *[TransientFailure] * (step[0] in ("send", "settle"))):
             await apply(stores, step, {})
 
 

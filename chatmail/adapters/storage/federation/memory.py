@@ -1,0 +1,157 @@
+"""What attempts taught about other relays: in memory, written down now and then."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from chatmail.adapters.storage.federation.peer_sql import PeerStatements
+from chatmail.adapters.storage.transaction import Transaction
+from chatmail.adapters.storage.writer import Job, Writer
+from chatmail.domain.model.federation import PeerHealth, StsPolicy
+
+UNUSED_S: Final = 30 * 86400  # spec federation-web A8.6
+MAX_PEERS: Final = 20_000
+"""An account can name any number of domains; a legitimate relay knows some hundreds."""
+
+_HEALTH_FIELDS: Final = tuple(field.name for field in attrs.fields(PeerHealth))
+
+
+@attrs.define
+class _Table:
+    """Rows by domain, and which of them differ from what is stored."""
+
+    rows: OrderedDict[str, Any] = attrs.field(factory=OrderedDict)
+    changed: set[str] = attrs.field(factory=set)
+
+    def put(self, domain: str, row: Any) -> None:
+        self.rows[domain] = row
+        self.rows.move_to_end(domain)
+        self.changed.add(domain)
+        if len(self.rows) > MAX_PEERS:
+            self.changed.add(self.rows.popitem(last=False)[0])
+
+    def drop(self, domain: str) -> bool:
+        found = self.rows.pop(domain, None) is not None
+        if found:
+            self.changed.add(domain)
+        return found
+
+    def take_changes(self) -> tuple[list[Any], list[tuple[str]], set[str]]:
+        """Return rows to be saved, keys to be removed, and what to `remark` if that fails."""
+        taken, self.changed = self.changed, set()
+        saved = [self.rows[domain] for domain in taken if domain in self.rows]
+        gone = [(domain,) for domain in taken if domain not in self.rows]
+        return saved, gone, taken
+
+
+class _Save(Job):
+    __slots__ = ("_gone_health", "_gone_sts", "_health", "_sts")
+
+    def __init__(
+        self,
+        health: Sequence[PeerHealth],
+        gone_health: list[tuple[str]],
+        sts: Sequence[StsPolicy],
+        gone_sts: list[tuple[str]],
+    ) -> None:
+        self._health = sorted((attrs.astuple(one) for one in health), key=lambda row: row[0])
+        self._gone_health = sorted(gone_health)
+        self._sts = sorted(
+            (one.domain, one.id, one.mode, " ".join(one.mx), one.expires_s, one.fetched_s)
+            for one in sts
+        )
+        self._gone_sts = sorted(gone_sts)
+
+    def plan(self, tx: Transaction) -> None:
+        sql = tx.sql.peers
+        sql.save_health.run_many(self._health)
+        sql.forget_health.run_many(list(self._gone_health))
+        sql.save_sts.run_many(self._sts)
+        sql.forget_sts.run_many(list(self._gone_sts))
+
+
+class SqlPeerMemory:
+    """`PeerMemory` over two tables. Several processes each have their own, and save into one."""
+
+    def __init__(self, writer: Writer, sql: PeerStatements) -> None:
+        """Args:  sql: on a connection that is free now; everything stored is read."""
+        self._writer = writer
+        self._health = _Table()
+        self._sts = _Table()
+        rows = sorted(sql.health.all(), key=lambda row: row.updated_s)
+        for row in rows[-MAX_PEERS:]:
+            health = PeerHealth(**dict(zip(_HEALTH_FIELDS, row, strict=True)))
+            self._health.rows[health.domain] = health
+        rows = sorted(sql.sts.all(), key=lambda row: row.fetched_s)
+        for domain, id, mode, mx, expires_s, fetched_s in rows[-MAX_PEERS:]:
+            self._sts.rows[domain] = StsPolicy(
+                domain=domain,
+                id=id,
+                mode=mode,
+                mx=tuple(mx.split()),
+                expires_s=expires_s,
+                fetched_s=fetched_s,
+            )
+
+    def health(self, domain: str) -> PeerHealth:
+        """Return what is known of a destination; a blank one when nothing is."""
+        found: PeerHealth | None = self._health.rows.get(domain)
+        return PeerHealth(domain=domain) if found is None else found
+
+    def remember(self, health: PeerHealth) -> None:
+        """Keep this from now on."""
+        if self._health.rows.get(health.domain) != health:
+            self._health.put(health.domain, health)
+
+    def forget(self, domain: str) -> bool:
+        """Forget a destination, its MTA-STS policy too; False: nothing was known."""
+        was_known = self._health.drop(domain)
+        return self._sts.drop(domain) or was_known
+
+    def all_health(self) -> Sequence[PeerHealth]:
+        """Return everything that is remembered."""
+        return list(self._health.rows.values())
+
+    def sts(self, domain: str) -> StsPolicy | None:
+        """Return the MTA-STS policy of a domain, an expired one too."""
+        found: StsPolicy | None = self._sts.rows.get(domain)
+        return found
+
+    def remember_sts(self, policy: StsPolicy) -> None:
+        """Keep a policy."""
+        if self._sts.rows.get(policy.domain) != policy:
+            self._sts.put(policy.domain, policy)
+
+    async def save(self, now_s: float) -> None:
+        """Write what changed since the last call, drop what was not used for 30 days.
+
+        Raises:  TransientFailure: it is tried again with the next call.
+        """
+        self._drop_unused(now_s - UNUSED_S)
+        health, gone_health, health_taken = self._health.take_changes()
+        sts, gone_sts, sts_taken = self._sts.take_changes()
+        if not health_taken and not sts_taken:
+            return
+        is_saved = False
+        try:
+            await self._writer.do(_Save(health, gone_health, sts, gone_sts))
+            is_saved = True
+        finally:
+            if not is_saved:
+                self._health.changed |= health_taken
+                self._sts.changed |= sts_taken
+
+    def _drop_unused(self, before_s: float) -> None:
+        for domain in [key for key, one in self._health.rows.items() if one.updated_s < before_s]:
+            self._health.drop(domain)
+        # A policy binds until it expires, however seldom it is asked for (RFC 8461 §5.1).
+        for domain in [
+            key
+            for key, one in self._sts.rows.items()
+            if max(one.expires_s, one.fetched_s) < before_s
+        ]:
+            self._sts.drop(domain)
