@@ -92,9 +92,10 @@ class RunningRelay:
 
 def control_services(relay: Relay, running: RunningRelay) -> ControlServices:
     """Return what the control socket offers."""
-    return ControlServices(
+    services = ControlServices(
         settings=relay.change_settings, operation=running, tasks=named(relay.tasks)
     )
+    return relay.desks.equip(services)
 
 
 def _utc(time_s: float) -> str:

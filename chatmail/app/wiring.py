@@ -41,8 +41,10 @@ from chatmail.adapters.system.verified import (
 from chatmail.app.config_identity import tls_mode
 from chatmail.app.drain import Drain
 from chatmail.app.live_settings import LiveSettings
+from chatmail.app.operator_desks import OperatorDesks
 from chatmail.app.settings_follower import SettingsFollower
 from chatmail.app.site import Site
+from chatmail.domain.formats.account_links import dclogin_link
 from chatmail.domain.model.queue import FailedRecipient
 from chatmail.domain.model.verdict import Refuse
 from chatmail.domain.usecases.append import AppendMessages
@@ -61,6 +63,7 @@ from chatmail.domain.usecases.tasks import RunTask
 from chatmail.domain.wire.smtp.sequence import Role
 
 if TYPE_CHECKING:
+    from chatmail.adapters.control.services import SigningKeys
     from chatmail.adapters.http.facts import Check
     from chatmail.adapters.system.logs import Log
     from chatmail.app.config import LoadedConfig
@@ -94,6 +97,7 @@ class Relay:
     delete_account: DeleteAccount
     block_account: BlockAccount
     entropy: SystemEntropy
+    desks: OperatorDesks
 
 
 def certificate_names(boot: BootConfig) -> tuple[str, ...]:
@@ -287,6 +291,22 @@ class _Parts:
             log=self.log,
         )
 
+    def desks(
+        self, link: Callable[[str, str], str] | None = None, keys: SigningKeys | None = None
+    ) -> OperatorDesks:
+        return OperatorDesks(
+            settings=self.settings,
+            store=self.store,
+            clock=self.clock,
+            entropy=self.entropy,
+            log=self.log,
+            hasher=self.hasher,
+            delete_account=self.delete_account(),
+            block_account=self.block_account(),
+            keys=keys,
+            link=link,
+        )
+
     def tasks(self) -> RunTask:
         return RunTask(
             retention=self.store.retention,
@@ -346,7 +366,17 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             delete_account=parts.delete_account(),
             block_account=parts.block_account(),
             entropy=parts.entropy,
+            desks=parts.desks(lambda address, password: _link(site, address, password)),
         )
+
+
+def _link(site: Site, address: str, password: str) -> str:
+    return dclogin_link(site.relay(), address, password)
+
+
+def desks_of(loaded: LoadedConfig, log: Log, settings: LiveSettings, store: Store) -> OperatorDesks:
+    """Return what operators' commands act on without a server."""
+    return _Parts.of(loaded.boot, log, SystemClock(), settings, HintBoard(), store).desks()
 
 
 def tasks_of(loaded: LoadedConfig, log: Log, settings: LiveSettings, store: Store) -> RunTask:

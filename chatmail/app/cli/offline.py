@@ -22,7 +22,7 @@ from chatmail.adapters.system.logs import open_log
 from chatmail.app.config import LoadedConfig
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.tasks import named
-from chatmail.app.wiring import tasks_of
+from chatmail.app.wiring import desks_of, tasks_of
 from chatmail.domain.model.errors import PermanentFailure
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
@@ -81,6 +81,7 @@ async def _call(loaded: LoadedConfig, method: str, params: Mapping[str, object])
                 settings=ChangeSettings(store=store.settings, in_force=settings),
                 tasks=named(tasks_of(loaded, log, settings, store)),
             )
+            services = desks_of(loaded, log, settings, store).equip(services)
             outcome = await _answer(services, method, params)
             nursery.cancel_scope.cancel()
     except StateDirectoryInUse:

@@ -38,6 +38,7 @@ def make_world(expires_in_s: float = 60 * 86400.0) -> World:
         checks=lambda: [SimpleNamespace(name="disk", ok=True, remedy="")],
         change_settings="the use case",
         tasks=SimpleNamespace(others={}),
+        desks=SimpleNamespace(equip=lambda services: services),
     )
     listening = SimpleNamespace(addresses=lambda: [("imaps", "127.0.0.1", 993)])
 

@@ -100,3 +100,17 @@ async def test_silence_is_a_timeout(server: NameServer, monkeypatch: pytest.Monk
     monkeypatch.setattr(authority, "ANSWER_S", 0.1)
     monkeypatch.setattr(server, "answer", lambda octets: None)
     assert await reader(server).read("chat.example", RecordType.A) is DnsFault.TIMEOUT
+
+
+async def test_a_mute_resolver_is_asked_once_and_not_for_each_name(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "ANSWER_S", 0.1)
+    monkeypatch.setattr(server, "answer", lambda octets: server.asked.append(("", "", True)))
+    found = reader(server)
+    await found.read("chat.example", RecordType.A)
+    before = len(server.asked)
+    for number in range(20):
+        name = f"n{number}.chat.example"
+        assert await found.read(name, RecordType.A) is DnsFault.TIMEOUT
+    assert len(server.asked) == before
