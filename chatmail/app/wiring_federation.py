@@ -24,13 +24,39 @@ from chatmail.domain.usecases.peer_policy import PeerPolicy
 from chatmail.domain.usecases.send_abroad import SendAbroad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chatmail.adapters.storage.store import Store
     from chatmail.adapters.system.clock import SystemClock, SystemEntropy
     from chatmail.adapters.system.logs import Log
     from chatmail.app.config_keys import BootConfig
     from chatmail.domain.model.settings import SettingsSnapshot
+    from chatmail.domain.ports.mail_auth import DkimRecord
+
+
+@attrs.frozen(kw_only=True)
+class KeyDesk:
+    """`SigningKeys` of the control face: what is made is used at once."""
+
+    folder: KeyFolder
+    signer: KeySigner
+
+    def records(self) -> Sequence[DkimRecord]:
+        return self.signer.records()
+
+    def to_come(self) -> Sequence[DkimRecord]:
+        names = {key.selector for key in self.folder.to_come()}
+        return [one for one in self.signer.records() if one.selector in names]
+
+    def rotate(self) -> Sequence[DkimRecord]:
+        self.folder.rotate()
+        self.signer.reload()
+        return self.to_come()
+
+    def activate(self) -> Sequence[DkimRecord]:
+        names = {key.selector for key in self.folder.activate()}
+        self.signer.reload()
+        return [one for one in self.signer.records() if one.selector in names]
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +73,10 @@ class Federation:
     count: CountPeers
     runner: OutboundRunner
     abroad: SendAbroad
+
+    def key_desk(self) -> KeyDesk:
+        """Return the keys in the operator's hands."""
+        return KeyDesk(folder=self.keys, signer=self.signer)
 
 
 def federation(
