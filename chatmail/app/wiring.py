@@ -86,9 +86,10 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
         )
         site = Site(boot, settings, keeper, clock)
         settings.on_change = partial(_follow, site, settings)
-        http = parts.http(site)
+        receive = parts.receive()
+        http = parts.http(site, receive)
         authenticate = parts.authenticate()
-        smtp, imap = parts.smtp(authenticate), parts.imap(authenticate)
+        smtp, imap = parts.smtp(authenticate, receive), parts.imap(authenticate)
         yield Relay(
             boot=boot,
             log=log,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from chatmail.adapters.http.facts import HttpServices
+from chatmail.adapters.http.mxdeliv import MxdelivServices
 from chatmail.adapters.http.serve import HttpFace
 from chatmail.adapters.imap.services import ImapServices
 from chatmail.adapters.smtp.replies import reply_to
@@ -136,7 +137,7 @@ class Parts:
             log=self.log,
         )
 
-    def smtp(self, authenticate: Authenticate) -> SmtpServices:
+    def smtp(self, authenticate: Authenticate, receive: Receive) -> SmtpServices:
         submit = Submit(
             take_in=self.take_in,
             budgets=self.budgets,
@@ -147,7 +148,7 @@ class Parts:
         return SmtpServices(
             authenticate=authenticate,
             submit=submit,
-            receive=self.receive(),
+            receive=receive,
             collect=Collect(self.store.blobs, inbound_digests),
             sessions=self.sessions,
             settings=self.settings,
@@ -191,9 +192,17 @@ class Parts:
             log=self.log,
         )
 
-    def http(self, site: Site) -> HttpFace:
+    def http(self, site: Site, receive: Receive) -> HttpFace:
         return HttpFace(
             HttpServices(
+                mxdeliv=MxdelivServices(
+                    receive=receive,
+                    collect=Collect(self.store.blobs, inbound_digests),
+                    settings=self.settings,
+                    reply=_reply_line,
+                    log=self.log,
+                    has_room=lambda: self.host.free_disk_bytes() >= MIN_FREE_BYTES,
+                ),
                 site=site.facts,
                 register=self.register(),
                 checks=partial(site.checks, self.store, self.host),
@@ -246,8 +255,11 @@ class Parts:
 
 def _diagnose(failed: FailedRecipient) -> str:
     """The SMTP reply of a failure, for reports."""
-    refusal = Refuse(failed.reason, subject=str(failed.address))
-    return reply_to(refusal).octets.decode().rstrip()
+    return _reply_line(Refuse(failed.reason, subject=str(failed.address)))
+
+
+def _reply_line(refuse: Refuse) -> str:
+    return reply_to(refuse).octets.decode().rstrip()
 
 
 def _kept_verifications(

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 import attrs
 
+from chatmail.adapters.http.mxdeliv import MxdelivServices
 from chatmail.domain.formats.account_links import RelayFacts
 from chatmail.domain.ports.system import Log
 from chatmail.domain.usecases.register import Registered, RegistrationProblem
@@ -92,7 +93,7 @@ class HttpServices:
     """What the web face needs of the rest of the program.
 
     `acme_challenge` gives the key authorization of a pending HTTP-01 token. `dkim_key` gives the
-    text of a DKIM record.
+    text of a DKIM record. `mxdeliv` None: this relay takes no mail over HTTP.
     """
 
     site: Callable[[], SiteFacts]
@@ -101,3 +102,4 @@ class HttpServices:
     log: Log
     acme_challenge: AcmeChallenge = no_challenge
     dkim_key: PublicKey = no_key
+    mxdeliv: MxdelivServices | None = None

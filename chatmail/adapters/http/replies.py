@@ -9,6 +9,7 @@ from typing import Final
 
 from quart import Response
 
+from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.usecases.register import RegistrationProblem
 
 STATUS: Final[Mapping[RegistrationProblem, int]] = MappingProxyType(
@@ -19,6 +20,35 @@ STATUS: Final[Mapping[RegistrationProblem, int]] = MappingProxyType(
         RegistrationProblem.TOO_MANY: 429,
         RegistrationProblem.SYSTEM_LIMIT: 503,
         RegistrationProblem.TEMPORARY: 503,
+    }
+)
+
+# Spec policy 1.11. To a peer 404 says "no /mxdeliv here": it is for those who have no such mailbox.
+MXDELIV_STATUS: Final[Mapping[RefusalReason, int]] = MappingProxyType(
+    {
+        RefusalReason.ENCRYPTION_NEEDED: 403,
+        RefusalReason.INVALID_FROM: 400,
+        RefusalReason.NOT_OWNER: 403,
+        RefusalReason.SPOOFED_DOMAIN: 403,
+        RefusalReason.NO_DKIM: 400,
+        RefusalReason.BAD_DKIM: 400,
+        RefusalReason.DKIM_UNAVAILABLE: 503,
+        RefusalReason.TOO_BIG: 413,
+        RefusalReason.BAD_LINE: 400,
+        RefusalReason.BAD_HEADER: 400,
+        RefusalReason.TOO_MANY_HOPS: 400,
+        RefusalReason.TOO_MUCH_MAIL: 429,
+        RefusalReason.POLICY: 403,
+        RefusalReason.OVER_QUOTA: 403,
+        RefusalReason.UNKNOWN_RECIPIENT: 403,
+        RefusalReason.REMOTE: 403,
+        RefusalReason.RELAY_DENIED: 404,
+        RefusalReason.TEMPORARY: 503,
+        RefusalReason.QUEUE_FULL: 503,
+        RefusalReason.BAD_CREDENTIALS: 403,
+        RefusalReason.LOGIN_UNAVAILABLE: 503,
+        RefusalReason.TOO_MANY_SESSIONS: 429,
+        RefusalReason.TLS_REQUIRED: 403,
     }
 )
 

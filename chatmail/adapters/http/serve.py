@@ -26,6 +26,7 @@ from hypercorn.typing import ConnectionState, LifespanState
 
 from chatmail.adapters.http.facts import HttpServices
 from chatmail.adapters.http.in_flight import CONNECTION, InFlight
+from chatmail.adapters.http.mxdeliv import Mxdeliv
 from chatmail.adapters.http.routes import make_app
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.ports.system import Log
@@ -82,7 +83,7 @@ class HttpFace:
         self._log = services.log
         # Any twice, since ASGI's messages are a union of twenty TypedDicts that are passed through.
         app: Any = make_app(services)
-        self._requests = InFlight(app)
+        self._requests = InFlight(Mxdeliv(services.mxdeliv, app) if services.mxdeliv else app)
         framework: Any = self._requests
         self._app = ASGIWrapper(framework)
         self._config = _config(services.log)

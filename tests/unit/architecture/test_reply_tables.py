@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from chatmail.adapters.http.replies import STATUS
+from chatmail.adapters.http.replies import MXDELIV_STATUS, STATUS
 from chatmail.adapters.imap.replies import METADATA_REFUSALS, PROBLEMS, REFUSALS
 from chatmail.adapters.smtp.replies import REPLIES
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.mailstore import MailboxProblem
 from chatmail.domain.usecases.register import RegistrationProblem
 from chatmail.domain.usecases.service_metadata import MetadataRefusal
+from chatmail.domain.wire.smtp.replies import Reply
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ from chatmail.domain.usecases.service_metadata import MetadataRefusal
         pytest.param(PROBLEMS, MailboxProblem, id="imap-mailboxes"),
         pytest.param(METADATA_REFUSALS, MetadataRefusal, id="imap-metadata"),
         pytest.param(STATUS, RegistrationProblem, id="http-registration"),
+        pytest.param(MXDELIV_STATUS, RefusalReason, id="mxdeliv"),
     ],
 )
 def test_the_table_is_total(table: Mapping[enum.Enum, object], reasons: type[enum.Enum]) -> None:
@@ -38,4 +40,12 @@ def test_imap_refusals_are_negative() -> None:
 
 
 def test_http_refusals_are_errors() -> None:
-    assert all(400 <= status < 600 for status in STATUS.values())
+    for table in (STATUS, MXDELIV_STATUS):
+        assert all(400 <= status < 600 for status in table.values())
+
+
+def test_a_temporary_refusal_of_mail_is_temporary_on_both_surfaces() -> None:
+    for reason, entry in REPLIES.items():
+        reply = entry if isinstance(entry, Reply) else None
+        if reply is not None and reason is not RefusalReason.TLS_REQUIRED:
+            assert (MXDELIV_STATUS[reason] in (429, 503)) == (400 <= reply.code < 500), reason

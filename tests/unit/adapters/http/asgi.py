@@ -17,6 +17,7 @@ from chatmail.adapters.http.facts import (
     SiteFacts,
 )
 from chatmail.adapters.http.in_flight import InFlight
+from chatmail.adapters.http.mxdeliv import Mxdeliv
 from chatmail.adapters.http.routes import make_app
 from chatmail.domain.formats.account_links import BoundPorts, CertificateKind, RelayFacts
 from chatmail.domain.model.address import EmailAddress
@@ -119,7 +120,8 @@ class Site:
         )
         self.raw = make_app(self.services)
         app: Any = self.raw
-        self.app = InFlight(app)
+        mxdeliv = self.services.mxdeliv
+        self.app = InFlight(Mxdeliv(mxdeliv, app) if mxdeliv else app)
 
     async def ask(
         self,

@@ -176,6 +176,13 @@ async def test_mta_sts_name_has_no_pages() -> None:
     assert challenge.status == 200
 
 
+async def test_mta_sts_name_serves_what_peers_ask_of_it() -> None:
+    site = Site(NAMED, dkim_key={"sel": "v=DKIM1;k=rsa;p=AA"}.get)
+    host = "mta-sts.chat.example.org"
+    for target in ("/.well-known/mta-sts.txt", "/.well-known/_domainkey/sel"):
+        assert (await site.ask("GET", target, host=host)).status == 200
+
+
 async def test_unknown_host_is_served_as_the_domain() -> None:
     answer = await Site(NAMED).ask("GET", "/", host="203.0.113.80")
     assert answer.status == 200

@@ -1,0 +1,326 @@
+"""Methods about the queue, other relays, DNS and accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chatmail.adapters.control.methods import METHODS, call
+from chatmail.adapters.control.services import ControlServices
+from chatmail.domain.formats.zone import RecordType, needed_records
+from chatmail.domain.model.errors import PermanentFailure
+from chatmail.domain.model.federation import LedgerEvent, PeerHealth
+from chatmail.domain.model.outbound import queue_name
+from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
+from tests.unit.adapters.control.world import make_services
+from tests.unit.fakes.operator import Operator
+
+ANN = "annannann@chat.example"
+NEW = ("queue.", "federation.", "endpoint.", "domain.", "dkim.", "account.", "block.")
+
+
+class Face:
+    """Calls methods on an operator's world."""
+
+    def __init__(self) -> None:
+        self.world = Operator()
+        self.services = self.world.services()
+
+    async def __call__(self, method: str, **params: Any) -> Any:
+        return await call(self.services, method, params)
+
+    async def refused(self, method: str, **params: Any) -> RpcError:
+        with pytest.raises(RpcError) as told:
+            await call(self.services, method, params)
+        return told.value
+
+
+@pytest.fixture
+def face() -> Face:
+    return Face()
+
+
+def without_parts() -> ControlServices:
+    return make_services()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name.startswith(NEW)])
+async def test_a_program_without_that_part_says_so(method: str) -> None:
+    if method in ("federation.get", "federation.set"):
+        return  # these are settings
+    with pytest.raises(RpcError) as told:
+        await call(without_parts(), method, {"domain": "a.example", "id": "0" * 13})
+    assert told.value.code in (ErrorCode.UNAVAILABLE, ErrorCode.INVALID_PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("queue.get", {"id": "nonsense"}),
+        ("queue.get", {}),
+        ("queue.list", {"limit": 0}),
+        ("queue.list", {"limit": True}),
+        ("queue.list", {"cursor": "x"}),
+        ("queue.list", {"sender": "nobody"}),
+        ("queue.list", {"sender": 7}),
+        ("queue.list", {"other": 1}),
+        ("queue.hold", {}),
+        ("queue.delete", {}),
+        ("queue.why", {"domain": "a b"}),
+        ("federation.set", {}),
+        ("federation.set", {"policy": "perhaps"}),
+        ("federation.set", {"enabled": "yes"}),
+        ("federation.rule.add", {"domain": "a b"}),
+        ("federation.rule.add", {"domain": "a.example", "action": "love"}),
+        ("federation.dismiss.add", {"domain": "chat.example"}),
+        ("endpoint.set", {"lookup_key": "a.example", "target_host": "ftp://x"}),
+        ("endpoint.set", {"lookup_key": "a.example"}),
+        ("domain.zone", {"format": "poem"}),
+        ("domain.checkDns", {"probes": 1}),
+        ("account.get", {"username": "nobody"}),
+        ("account.create", {"username": "x@far.example"}),
+        ("account.create", {"username": ANN, "password": "x"}),
+    ],
+)
+async def test_wrong_parameters_are_refused(
+    face: Face, method: str, params: dict[str, Any]
+) -> None:
+    assert (await face.refused(method, **params)).code is ErrorCode.INVALID_PARAMS
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("queue.get", {"id": "0" * 13}),
+        ("queue.retry", {"id": "0" * 13}),
+        ("queue.delete", {"id": "0" * 13}),
+        ("federation.rule.remove", {"domain": "a.example"}),
+        ("federation.dismiss.remove", {"domain": "a.example"}),
+        ("endpoint.get", {"lookup_key": "a.example"}),
+        ("endpoint.remove", {"lookup_key": "a.example"}),
+        ("account.get", {"username": ANN}),
+        ("account.delete", {"username": ANN}),
+        ("block.remove", {"username": ANN}),
+    ],
+)
+async def test_what_is_not_there_is_told(face: Face, method: str, params: dict[str, Any]) -> None:
+    assert (await face.refused(method, **params)).code is ErrorCode.NOT_FOUND
+
+
+# --- queue ----------------------------------------------------------------------------------------
+
+
+async def test_the_queue_is_shown_without_content(face: Face) -> None:
+    id = face.world.queue_mail(ANN, "b@peer.example", reply="451 4.4.1 no", age_s=120)
+    now_s = int(face.world.clock.now_s())
+    status = await face("queue.status")
+    assert (status["count"], status["held"], status["oldest_unix"]) == (1, 0, now_s - 120)
+    assert (status["max_parallelism"], status["initial_retry_secs"]) == (64, 30.0)
+    assert (status["max_delivery_secs"], status["post_init_delay_secs"]) == (172800.0, 10.0)
+    assert status["destinations"][0]["domain"] == "peer.example"
+    (entry,) = (await face("queue.list"))["entries"]
+    assert entry == {
+        "id": queue_name(id),
+        "mail_from": ANN,
+        "rcpt_to": "b@peer.example",
+        "domain": "peer.example",
+        "size_bytes": 23,
+        "tries_count": 3,
+        "queued_at_unix": now_s - 120,
+        "last_attempt_unix": now_s - 30,
+        "next_attempt_unix": now_s + 300,
+        "held": False,
+        "last_error": "451 4.4.1 no",
+        "last_transport": "smtp",
+        "last_host": "mx.peer.example",
+    }
+    shown = await face("queue.get", id=queue_name(id))
+    assert shown["recipients"] == [entry]
+    assert "secret" not in repr((status, entry, shown))
+
+
+async def test_a_long_list_goes_on_behind_its_cursor(face: Face) -> None:
+    for _ in range(3):
+        face.world.queue_mail(ANN, "b@peer.example")
+    first = await face("queue.list", limit=2)
+    rest = await face("queue.list", limit=2, cursor=first["cursor"])
+    assert (len(first["entries"]), len(rest["entries"]), rest["cursor"]) == (2, 1, None)
+
+
+async def test_entries_are_retried_held_released_and_removed(face: Face) -> None:
+    id = queue_name(face.world.queue_mail("", "b@peer.example", is_report=True))
+    face.world.queue_mail(ANN, "c@other.example")
+    assert await face("queue.retry", id=id) == {"retried": 1}
+    assert await face("queue.retry", domain="none.example") == {"retried": 0}
+    assert await face("queue.hold", domain="peer.example") == {"held": 1}
+    assert (await face("queue.get", id=id))["recipients"][0]["held"] is True
+    assert (await face("queue.get", id=id))["mail_from"] == ""
+    assert await face("queue.release") == {"released": 1}
+    assert await face("queue.delete", id=id) == {"removed": 1}
+    assert await face("queue.purge") == {"removed": 1}
+
+
+async def test_why_tells_what_is_known(face: Face) -> None:
+    face.world.queue_mail(ANN, "b@peer.example", reply="451 4.4.1 no")
+    face.world.memory.remember(
+        PeerHealth(domain="peer.example", not_before_s=5.5, last_ok_smtp_s=4)
+    )
+    await face("endpoint.set", lookup_key="other.example", target_host="x.example")
+    found = await face("queue.why", domain="PEER.example")
+    assert (found["entries"], found["backoff_until_unix"]) == (1, 5)
+    assert found["last_ok"] == {"https": None, "http": None, "smtp": 4}
+    assert found["diagnostics"] == [
+        {
+            "reply": "451 4.4.1 no",
+            "transport": "smtp",
+            "host": "mx.peer.example",
+            "entries": 1,
+            "last_unix": int(face.world.clock.now_s()) - 30,
+        }
+    ]
+    assert (await face("queue.why", domain="other.example"))["override"] == "x.example"
+
+
+# --- federation -----------------------------------------------------------------------------------
+
+
+async def test_policy_and_switch_are_settings(face: Face) -> None:
+    assert await face("federation.get") == {"enabled": True, "policy": "ACCEPT"}
+    assert await face("federation.set", policy="REJECT") == {"enabled": True, "policy": "REJECT"}
+    assert (await face("federation.set", enabled=False))["enabled"] is False
+    view = await face("setting.get", name="federation_policy")
+    assert (view["value"], view["applies"]) == ("reject", "live")
+
+
+async def test_rules_and_dismissals_are_kept(face: Face) -> None:
+    added = await face("federation.rule.add", domain="Peer.example")
+    assert (added["domain"], added["action"], added["total"]) == ("peer.example", "listed", 1)
+    await face("federation.rule.add", domain="other.example", action="allow")
+    assert (await face("federation.rule.list"))["total"] == 2
+    removed = await face("federation.rule.remove", domain="peer.example")
+    assert removed == {"domain": "peer.example", "remaining": 1}
+    assert await face("federation.rule.clear") == {"removed": 1}
+    assert (await face("federation.dismiss.add", domain="spam.example"))["total"] == 1
+    listed = await face("federation.dismiss.list")
+    assert (listed["domains"][0]["domain"], listed["total"]) == ("spam.example", 1)
+    assert (await face("federation.dismiss.remove", domain="spam.example"))["remaining"] == 0
+    assert await face("federation.dismiss.clear") == {"removed": 0}
+
+
+async def test_overrides_are_kept(face: Face) -> None:
+    made = await face(
+        "endpoint.set",
+        lookup_key="192.0.2.9",
+        target_host="https://x.example",
+        comment="test",
+        smtp_fallback=False,
+    )
+    assert (made["lookup_key"], made["smtp_fallback"]) == ("[192.0.2.9]", False)
+    assert await face("endpoint.get", lookup_key="[192.0.2.9]") == made
+    assert (await face("endpoint.list"))["entries"] == [made]
+    assert await face("endpoint.remove", lookup_key="192.0.2.9") == {"deleted": "192.0.2.9"}
+
+
+async def test_peers_have_only_numbers(face: Face) -> None:
+    ledger = face.world.ledger
+    ledger.delivered("peer.example", LedgerEvent.OK_HTTPS, 5.0, 40)
+    ledger.count("peer.example", LedgerEvent.FAIL_SMTP, 9.0, "451 no")
+    ledger.count("peer.example", LedgerEvent.INBOUND_HTTP, 9.0)
+    (peer,) = (await face("federation.peers"))["servers"]
+    assert peer["success_https"] == peer["successful_deliveries"] == peer["failed_smtp"] == 1
+    assert (peer["inbound_deliveries"], peer["mean_latency_ms"], peer["last_active"]) == (1, 40, 9)
+    assert None not in peer.values()
+    assert (await face("federation.forget", domain="peer.example"))["was_known"] is False
+
+
+# --- dns ------------------------------------------------------------------------------------------
+
+
+async def test_the_zone_is_told_in_both_ways(face: Face) -> None:
+    zone = await face("domain.zone")
+    assert (zone["needed"], zone["addresses_known"]) == (True, True)
+    assert zone["text"].startswith("; Required\nchat.example. 3600 IN A 192.0.2.1\n")
+    assert {"name", "type", "ttl", "value", "required"} <= set(zone["records"][0])
+    assert (await face("domain.zone", format="json"))["text"].startswith("[")
+
+
+async def test_the_check_tells_expected_and_found(face: Face) -> None:
+    world = face.world
+    world.zone.publish(needed_records(await world.describe_zone()()))
+    assert (await face("domain.checkDns"))["required_ok"] is True
+    world.zone.found["chat.example", RecordType.MX] = ("10 old.example",)
+    report = await face("domain.checkDns", probes=False)
+    (mx,) = [one for one in report["records"] if one["type"] == "MX"]
+    assert mx == {
+        "name": "chat.example",
+        "type": "MX",
+        "required": True,
+        "status": "differs",
+        "expected": "10 chat.example.",
+        "found": ["10 old.example"],
+    }
+    assert (report["required_ok"], report["all_ok"], report["probes"]) == (False, False, [])
+
+
+async def test_a_key_is_made_published_and_switched_to(face: Face) -> None:
+    world = face.world
+    (shown,) = (await face("dkim.list"))["keys"]
+    assert (shown["selector"], shown["in_use"]) == ("opendkim", True)
+    assert shown["rdata"].startswith('"v=DKIM1;k=rsa;p=AAAA')
+    assert (await face("dkim.check"))["required_ok"] is False
+    world.zone.publish(needed_records(await world.describe_zone()()))
+    assert (await face("dkim.check"))["required_ok"] is True
+    made = await face("dkim.rotate")
+    assert (made["state"], made["keys"][0]["in_use"]) == ("made", False)
+    assert (await face("dkim.rotate"))["state"] == "waiting"
+    assert world.keys.active.selector == "opendkim"
+    world.zone.found[made["keys"][0]["name"], RecordType.TXT] = (made["keys"][0]["value"],)
+    switched = await face("dkim.rotate")
+    assert (switched["state"], switched["keys"][0]["in_use"]) == ("switched", True)
+    assert world.keys.active.selector == "next"
+
+
+async def test_a_key_is_switched_to_without_dns_when_told(face: Face) -> None:
+    await face("dkim.rotate")
+    assert (await face("dkim.rotate", force=True))["state"] == "switched"
+
+
+async def test_a_key_file_in_trouble_is_told(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise PermanentFailure("/state/dkim/x.pem: cannot be read")
+
+    monkeypatch.setattr(face.world.keys, "records", broken)
+    error = await face.refused("dkim.list")
+    assert (error.code, error.message) == (
+        ErrorCode.UNAVAILABLE,
+        "/state/dkim/x.pem: cannot be read",
+    )
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+async def test_accounts_are_made_shown_blocked_and_deleted(face: Face) -> None:
+    made = await face("account.create", username=ANN, password="a-long-password")
+    assert made["email"] == made["username"] == ANN
+    assert made["dclogin"].startswith(f"dclogin:{ANN}")
+    again = await face.refused("account.create", username=ANN)
+    assert again.code is ErrorCode.CONFLICT
+    random = await face("account.create")
+    assert random["username"] != ANN
+    listed = await face("account.list", q="annann")
+    assert ([one["username"] for one in listed["accounts"]], listed["total"]) == ([ANN], 2)
+    status = await face("account.status")
+    assert (status["login_count"], status["database"]) == (2, "sqlite")
+    assert (await face("block.add", username=ANN, reason="spam"))["has_account"] is True
+    info = await face("account.get", username=ANN)
+    assert (info["blocklisted"], info["block_reason"], info["blocked"]) == (True, "spam", True)
+    listed = await face("block.list")
+    assert listed["entries"] == [
+        {"username": ANN, "reason": "spam", "blocked_at": "1970-01-01T00:00:00Z"}
+    ]
+    await face("block.remove", username=ANN)
+    deleted = await face("account.delete", username=ANN, reason="gone")
+    assert (deleted["deleted"], deleted["blocked"]) == (True, True)
+    assert (await face("account.get", username=ANN))["credentials"] is False

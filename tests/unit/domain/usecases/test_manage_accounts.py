@@ -1,0 +1,84 @@
+"""Accounts in the operator's hands."""
+
+from __future__ import annotations
+
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.usecases.manage_accounts import CannotCreate, Created
+from tests.unit.fakes.operator import Operator
+
+ANN = EmailAddress.parse("annannann@chat.example")
+
+
+async def test_an_account_is_created_though_registration_is_closed() -> None:
+    world = Operator()
+    created = await world.manage_accounts().create(ANN, "a-long-password")
+    assert created == Created(address=ANN, password="a-long-password")
+    assert "a-long-password" not in repr(created)
+    account = await world.store.get(ANN)
+    assert account is not None
+    assert account.secret == await world.hasher.hash(b"a-long-password")
+    assert ("info", "account_created", {"account": ANN, "way": "operator"}) in world.log.records
+
+
+async def test_a_password_is_drawn_where_none_is_given() -> None:
+    created = await Operator().manage_accounts().create(ANN)
+    assert isinstance(created, Created)
+    assert len(created.password) == 22
+
+
+async def test_an_account_is_not_created_twice_abroad_or_for_the_blocked() -> None:
+    world = Operator()
+    manage = world.manage_accounts()
+    await manage.create(ANN)
+    assert await manage.create(ANN) is CannotCreate.EXISTS
+    assert await manage.create(EmailAddress.parse("a@far.example")) is CannotCreate.FOREIGN
+    bob = EmailAddress.parse("bobbobbob@chat.example")
+    await manage.ban(bob)
+    assert await manage.create(bob) is CannotCreate.BARRED
+    eve = EmailAddress.parse("eveeveeve@chat.example")
+    assert await manage.create(eve, "short") is CannotCreate.PASSWORD
+    assert await manage.create(eve, "x" * 257) is CannotCreate.PASSWORD
+    assert await world.store.count() == 1
+
+
+async def test_random_accounts_have_fresh_names() -> None:
+    world = Operator()
+    first, second = [await world.manage_accounts().create_random() for _ in range(2)]
+    assert isinstance(first, Created)
+    assert isinstance(second, Created)
+    assert first.address != second.address
+    assert first.address.domain == "chat.example"
+    assert len(first.address.local) == 9
+
+
+async def test_deleting_blocks_the_address_and_unbanning_frees_it() -> None:
+    world = Operator()
+    manage = world.manage_accounts()
+    await manage.create(ANN)
+    assert await manage.delete(ANN, "spam") is True
+    facts = await manage.facts(ANN)
+    assert facts is not None
+    assert facts.summary is None
+    assert facts.barred is not None
+    assert facts.barred.reason == "spam"
+    assert await manage.delete(ANN) is False
+    assert await manage.unban(ANN) is True
+    assert await manage.unban(ANN) is False
+    assert isinstance(await manage.create(ANN), Created)
+
+
+async def test_accounts_are_found_by_a_part_and_counted() -> None:
+    world = Operator()
+    manage = world.manage_accounts()
+    for name in ("carolcaro", "annannann", "bobbobbob"):
+        await manage.create(EmailAddress.parse(f"{name}@chat.example"))
+    await manage.ban(EmailAddress.parse("bobbobbob@chat.example"))
+    found = await manage.find()
+    assert [one.address.local for one in found] == ["annannann", "bobbobbob", "carolcaro"]
+    assert [one.is_blocked for one in found] == [False, True, False]
+    assert [one.address.local for one in await manage.find("BOB")] == ["bobbobbob"]
+    assert len(await manage.find(limit=2)) == 2
+    totals = await manage.totals()
+    assert (totals.accounts, totals.barred) == (3, 1)
+    assert [str(one.address) for one in await manage.block_list()] == ["bobbobbob@chat.example"]
+    assert await manage.facts(EmailAddress.parse("nobody@chat.example")) is None
