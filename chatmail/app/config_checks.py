@@ -12,6 +12,8 @@ from typing import Final
 
 import attrs
 
+from chatmail.adapters.dkim.keys import is_selector, parse_algorithms
+from chatmail.adapters.dkim.signer import parse_forms
 from chatmail.app.config_identity import mail_domain, tls_mode
 from chatmail.app.config_keys import FACES, BootConfig
 from chatmail.app.config_tls import pair_problem
@@ -45,6 +47,7 @@ def check(
         *_registration(boot),
         *_limits(boot),
         *_federation(boot),
+        *_dkim(boot),
         *_listeners(boot),
         *_turn(boot),
         *_admin(boot),
@@ -139,6 +142,17 @@ def _federation(boot: BootConfig) -> Iterator[Finding]:
     for name in ("parallelism", "per_destination"):
         if getattr(queue, name) < 1:
             yield Finding((f"queue.{name}",), "must be at least 1")
+
+
+def _dkim(boot: BootConfig) -> Iterator[Finding]:
+    part = boot.dkim
+    for name, parse in (("algorithms", parse_algorithms), ("canonicalization", parse_forms)):
+        try:
+            parse(getattr(part, name))
+        except ValueError:
+            yield Finding((f"dkim.{name}",), f"{quoted(getattr(part, name))} is not understood")
+    if not is_selector(part.selector):
+        yield Finding(("dkim.selector",), f"{quoted(part.selector)} is not a DKIM selector")
 
 
 def _limits(boot: BootConfig) -> Iterator[Finding]:

@@ -32,7 +32,9 @@ ED_SUFFIX: Final = "-ed"
 _IN_USE: Final = "selector"
 _TO_COME: Final = "selector.next"
 _ALGORITHM: Final = re.compile(r"rsa(2048|3072|4096)\Z")
-_SELECTOR: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_SELECTOR: Final = re.compile(
+    r"(?=.{1,64}\Z)[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)*\Z"
+)
 _EXPONENT: Final = 65537
 
 
@@ -54,6 +56,11 @@ def parse_algorithms(text: str) -> Algorithms:
     if len(sizes) != 1 or len(words) - 1 != words.count("ed25519") or len(words) > 2:
         raise ValueError("one of rsa2048, rsa3072, rsa4096, and perhaps ed25519")
     return Algorithms(sizes[0], "ed25519" in words)
+
+
+def is_selector(text: str) -> bool:
+    """Say whether a text may name a key file and a place in DNS."""
+    return bool(_SELECTOR.match(text))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -112,7 +119,7 @@ class KeyFolder:
 
     def published(self, selector: str) -> SigningKey | None:
         """Return the key of a selector, an old one too; None: there is none."""
-        if not _SELECTOR.match(selector):
+        if not is_selector(selector):
             return None
         path = self._existing(selector)
         return SigningKey(selector=selector, private=_load(path)) if path else None
@@ -141,7 +148,7 @@ class KeyFolder:
 
         Args:  octets: PEM, PKCS#1 or PKCS#8.
         """
-        if not _SELECTOR.match(selector):
+        if not is_selector(selector):
             raise PermanentFailure(f"{selector!r} is no DKIM selector")
         key = SigningKey(selector=selector, private=_parse(octets, "the imported DKIM key"))
         self._write(f"{selector}.pem", _pem(key.private))
@@ -181,7 +188,7 @@ class KeyFolder:
             return None
         except OSError as error:
             raise PermanentFailure(f"{self._directory / name}: {error.strerror}") from error
-        if not _SELECTOR.match(word):
+        if not is_selector(word):
             raise PermanentFailure(f"{self._directory / name}: holds no DKIM selector")
         return word
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -43,7 +43,7 @@ class KeySigner:
     """Makes the DkimSigner port real over the keys of a folder.
 
     `identity` is asked at each call: the domains are live settings. The keys are read when it is
-    made and at `reload`.
+    made and at `reload`; none is made for a relay that has no name, only an address.
     """
 
     def __init__(
@@ -62,8 +62,9 @@ class KeySigner:
 
     def reload(self) -> None:
         """Read the keys anew, after `rotate` and `activate` of the folder."""
-        keys, to_come = self._folder.ensure(), self._folder.to_come()
-        self._keys, self._to_come = keys, to_come
+        if self._names():
+            keys, to_come = self._folder.ensure(), self._folder.to_come()
+            self._keys, self._to_come = keys, to_come
 
     def digests(self) -> BodyDigests:
         """Return empty hashes in the form `sign` uses."""
@@ -73,6 +74,8 @@ class KeySigner:
         """Return one DKIM-Signature field per key, each ended by CRLF; b"" for a foreign author."""
         if is_literal(author_domain) or author_domain not in self._identity().local_domains:
             return b""
+        if not self._keys:  # the relay has got its first name while it runs
+            self.reload()
         forms = self._forms
         body_hash = digests.sha256(forms.body)
         if body_hash is None:
@@ -97,9 +100,36 @@ class KeySigner:
 
     def records(self) -> tuple[DkimRecord, ...]:
         """Return the public keys in use, then those to come, of each domain that has a name."""
-        identity = self._identity()
-        others = sorted(identity.local_domains - {identity.mail_domain})
-        domains = [one for one in (identity.mail_domain, *others) if not is_literal(one)]
+        return self._records((*self._keys, *self._to_come))
+
+    def to_come(self) -> tuple[DkimRecord, ...]:
+        """Return the public keys that are not signed with yet."""
+        return self._records(self._to_come)
+
+    def rotate(self) -> tuple[DkimRecord, ...]:
+        """Make the keys that are to come, or return those made before.
+
+        Raises:  PermanentFailure: a file cannot be written; the text is for the operator.
+        """
+        self._folder.rotate()
+        self.reload()
+        return self.to_come()
+
+    def activate(self) -> tuple[DkimRecord, ...]:
+        """Sign with the keys that are to come from now on, and return them.
+
+        Raises:  PermanentFailure: there are none, or a file cannot be written.
+        """
+        self._folder.activate()
+        self.reload()
+        return self._records(self._keys)
+
+    def record_of(self, selector: str) -> str | None:
+        """Return the text of one selector's record, an old one's too; None: there is none."""
+        key = self._folder.published(selector)
+        return key.record() if key else None
+
+    def _records(self, keys: Sequence[SigningKey]) -> tuple[DkimRecord, ...]:
         return tuple(
             DkimRecord(
                 selector=key.selector,
@@ -107,14 +137,15 @@ class KeySigner:
                 algorithm=key.algorithm,
                 text=key.record(),
             )
-            for key in (*self._keys, *self._to_come)
-            for domain in domains
+            for key in keys
+            for domain in self._names()
         )
 
-    def record_of(self, selector: str) -> str | None:
-        """Return the text of one selector's record, an old one's too; None: there is none."""
-        key = self._folder.published(selector)
-        return key.record() if key else None
+    def _names(self) -> list[str]:
+        """Our domains that have a place for a key, the main one first."""
+        identity = self._identity()
+        others = sorted(identity.local_domains - {identity.mail_domain})
+        return [one for one in (identity.mail_domain, *others) if not is_literal(one)]
 
 
 def _sign(key: SigningKey, digest: bytes) -> bytes:

@@ -45,12 +45,12 @@ class KeyVerifier:
             return DkimResult.NONE
         result = DkimResult.UNAVAILABLE
         with trio.move_on_after(LIMIT_S):
-            result = await self._best(_Covered(block), signatures, digests)
+            result = await self._best(Covered(block), signatures, digests)
         return result
 
     async def _best(
         self,
-        covered: _Covered,
+        covered: Covered,
         signatures: tuple[DkimSignature | None, ...],
         digests: BodyDigests,
     ) -> DkimResult:
@@ -78,7 +78,7 @@ class KeyVerifier:
         return DkimResult.BAD
 
 
-class _Covered:
+class Covered:
     """One header block, in the canonical forms that were asked for."""
 
     def __init__(self, block: HeaderBlock) -> None:

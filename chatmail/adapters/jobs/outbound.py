@@ -50,11 +50,15 @@ WAITING_PER_SLOT: Final = 2
 """Beyond so many waiting letters for each attempt that may run, none is claimed ahead."""
 LOOK_S: Final = 0.1
 """The shortest time between two looks at everything that waits."""
+LOOK_SHARE: Final = 20.0
+"""A look reads a row of every entry; it takes a twentieth of the time at most."""
 REST_S: Final = 60.0
 """The longest time between two looks: what other processes left behind is found then."""
 EXPIRY_S: Final = 60.0
 EXPIRY_BATCH: Final = 100
 SAVE_S: Final = 30.0
+GRACE_S: Final = 3.0
+"""At the end, attempts under way may still finish: one that is cut off may be delivered twice."""
 RELEASE_S: Final = 5.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
@@ -90,8 +94,11 @@ class OutboundRunner:
     _called: list[Lane] = attrs.field(init=False, factory=list)
     _is_stale: bool = attrs.field(init=False, default=True)
     _looked_at: float = attrs.field(init=False, default=-math.inf)
+    _look_pause_s: float = attrs.field(init=False, default=LOOK_S)
     _paused_at: float = attrs.field(init=False, default=-math.inf)
     _contacts: set[str] = attrs.field(init=False, factory=set)
+    _is_leaving: bool = attrs.field(init=False, default=False)
+    _attempts: set[trio.CancelScope] = attrs.field(init=False, factory=set)
     _returns: list[LetterInHand] = attrs.field(init=False, factory=list)
 
     # --- FirstAttempt -----------------------------------------------------------------------------
@@ -159,11 +166,14 @@ class OutboundRunner:
     async def run(self) -> NoReturn:
         """Deliver for ever.
 
-        Cancellation:  safe anywhere; leases are handed back within 5 s, else they run out.
+        Cancellation:  safe anywhere. Attempts under way have 3 s to finish; then leases are handed
+            back, within 5 s, else they run out.
         """
         self._is_stale, self._looked_at, self._lanes = True, -math.inf, LaneTable()
+        self._is_leaving = False
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_for_the_end)
                 nursery.start_soon(self._listen)
                 nursery.start_soon(self._expire)
                 nursery.start_soon(self._save)
@@ -180,7 +190,8 @@ class OutboundRunner:
             await self._hand_back()
             await self._flush_contacts()
             wait_s = await self._look()
-            await self._serve_in_turn(handler_nursery)
+            if await self._serve_in_turn(handler_nursery):
+                return 0.0
             return min(wait_s, self._next_due_in())
 
         while True:
@@ -188,6 +199,14 @@ class OutboundRunner:
             wait_s = await self._heal(step)
             with trio.move_on_after(wait_s):
                 await self._wake.wait()
+
+    async def _watch_for_the_end(self) -> NoReturn:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._is_leaving = True
+            for scope in self._attempts:
+                scope.deadline = trio.current_time() + GRACE_S
 
     async def _heal(self, step: Callable[[], Awaitable[float]]) -> float:
         """Do a step on the store; a full disk or a lost database pauses it, and heals."""
@@ -222,7 +241,7 @@ class OutboundRunner:
     async def _look(self) -> float:
         """Read what waits, if something may have changed; returns until when that holds."""
         now = trio.current_time()
-        due_at = self._looked_at + (LOOK_S if self._is_stale else REST_S)
+        due_at = self._looked_at + (self._look_pause_s if self._is_stale else REST_S)
         if now < due_at:
             return due_at - now
         self._is_stale = False
@@ -232,6 +251,7 @@ class OutboundRunner:
             self._is_stale = True
             raise
         is_first, self._looked_at = self._looked_at == -math.inf, trio.current_time()
+        self._look_pause_s = max(LOOK_S, LOOK_SHARE * (self._looked_at - now))
         for lane in self._lanes.in_turn():
             lane.next_due_s, lane.has_backlog = math.inf, False
         for backlog in backlogs:
@@ -241,7 +261,7 @@ class OutboundRunner:
                 if is_first:
                     lane.starts_at = self._spread()
         self._lanes.forget_empty(self._looked_at)
-        return LOOK_S if self._is_stale else REST_S
+        return self._look_pause_s if self._is_stale else REST_S
 
     def _spread(self) -> float:
         """Do not storm all peers at once after a start (A7.2)."""
@@ -251,18 +271,16 @@ class OutboundRunner:
 
     # --- turns ------------------------------------------------------------------------------------
 
-    async def _serve_in_turn(self, handler_nursery: trio.Nursery) -> None:
-        """Give every lane one turn after another, until none can go on."""
-        has_moved = True
-        while has_moved:
-            has_moved = False
-            for lane in self._lanes.in_turn():
-                if self._lanes.under_way >= self.settings().queue.parallelism:
-                    return
-                if not lane.letters and self._ready_in(lane) <= 0 and self._has_slot(lane):
-                    await self._claim(lane)
-                has_moved |= self._dispatch(lane, handler_nursery)
-            await trio.lowlevel.checkpoint()
+    async def _serve_in_turn(self, handler_nursery: trio.Nursery) -> bool:
+        """Give every lane one turn; says whether any of them moved."""
+        has_moved = False
+        for lane in self._lanes.in_turn():
+            if self._lanes.under_way >= self.settings().queue.parallelism:
+                return False
+            if not lane.letters and self._ready_in(lane) <= 0 and self._has_slot(lane):
+                await self._claim(lane)
+            has_moved |= self._dispatch(lane, handler_nursery)
+        return has_moved
 
     def _ready_in(self, lane: Lane) -> float:
         """Seconds until something of the lane may be claimed; inf: nothing is known."""
@@ -332,17 +350,24 @@ class OutboundRunner:
         return True
 
     async def _deliver(self, lane: Lane, letter: LetterInHand) -> None:
+        """Attempt and settle a letter. A stop gives it a little time; see `run`."""
         is_settled = False
         try:
-            attempted = await self._attempt(letter)
-            if attempted.is_down:
-                self._returns.extend(self._lanes.take_all(lane))
-            await self._settle(letter, attempted)
-            is_settled = True
-            self._note_dues(lane, attempted)
-            if attempted.delivered:
-                with suppress(TransientFailure):  # the schedule stands
-                    await self._flush(lane)
+            with trio.CancelScope(shield=not self._is_leaving) as scope:
+                self._attempts.add(scope)
+                try:
+                    attempted = await self._attempt(letter)
+                    if attempted.is_down:
+                        self._returns.extend(self._lanes.take_all(lane))
+                    await self._settle(letter, attempted)
+                    is_settled = True
+                finally:
+                    self._attempts.discard(scope)
+            if is_settled:
+                self._note_dues(lane, attempted)
+                if attempted.delivered:
+                    with suppress(TransientFailure):  # the schedule stands
+                        await self._flush(lane)
         finally:
             self._lanes.end(lane)
             if not is_settled:

@@ -50,8 +50,8 @@ class TlsClient:
 
         Raises:  OSError: the file cannot be read (`ssl.SSLError`: there is no certificate in it).
         """
-        self._verifying = {alpn: _context(alpn, ca_file) for alpn in (None, "http/1.1")}
-        self._trusting = {alpn: _trusting(_context(alpn)) for alpn in (None, "http/1.1")}
+        self._verifying = {alpn: _verifying(alpn, ca_file) for alpn in (None, "http/1.1")}
+        self._trusting = {alpn: _trusting(alpn) for alpn in (None, "http/1.1")}
         self._sessions: OrderedDict[tuple[str, int, TlsRule], ssl.SSLSession] = OrderedDict()
 
     async def start(
@@ -95,21 +95,26 @@ class TlsClient:
                 self._sessions.popitem(last=False)
 
 
-def _context(alpn: str | None, ca_file: Path | None = None) -> ssl.SSLContext:
-    # The library's signature algorithms stay as they are: a shorter list fails with RSA servers
-    # under TLS 1.3 (A5.5).
+def _verifying(alpn: str | None, ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
         context.load_verify_locations(cafile=str(ca_file))
-    if alpn is not None:
-        context.set_alpn_protocols([alpn])
-    return context
+    return _adjusted(context, alpn)
 
 
-def _trusting(context: ssl.SSLContext) -> ssl.SSLContext:
+def _trusting(alpn: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    return _adjusted(context, alpn)
+
+
+def _adjusted(context: ssl.SSLContext, alpn: str | None) -> ssl.SSLContext:
+    # The library's signature algorithms stay as they are: a shorter list fails with RSA servers
+    # under TLS 1.3 (A5.5).
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if alpn is not None:
+        context.set_alpn_protocols([alpn])
     return context
 
 

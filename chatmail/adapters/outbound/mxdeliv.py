@@ -50,6 +50,7 @@ NONSENSE: Final = "451 4.5.0 The server does not speak HTTP properly"
 
 _READ_OCTETS: Final = 16384
 _LAST_WORDS_S: Final = 1.0
+_BEGINNING: Final = b"HTTP/1."
 _DEFAULT_PORTS: Final = {TransportKind.HTTPS: 443, TransportKind.HTTP: 80}
 
 
@@ -165,7 +166,12 @@ class HttpConnection:
         octets = await self.stream.receive_some(_READ_OCTETS)
         if not octets and self._response is None:
             return False
-        self._has_heard = True
+        if not self._has_heard:
+            # Another protocol would leave the parser waiting for the end of a head.
+            self._is_nonsense = not octets.startswith(_BEGINNING[: len(octets)])
+            self._has_heard = True
+            if self._is_nonsense:
+                return False
         self._http.receive_data(bytes(octets))
         return True
 
@@ -261,6 +267,8 @@ class MxdelivTransport:
         is_kept = False
         try:
             answer = await connection.post(request, letter, deadline)
+            if connection.requests == 1:
+                self._tls.remember(connection.stream, hop.host, hop.port, hop.tls)
             if connection.has_room:
                 self.pool.put(_key(hop), connection)
                 is_kept = True

@@ -114,13 +114,13 @@ class SmtpConnection:
 
     def kept(self) -> None:
         """It goes into the pool: a reset comes before its next transaction."""
+        if not self._is_kept:
+            self._tls.remember(self._stream, self._hop.host, self._hop.port, self._hop.tls)
         self._is_kept = True
-        self._tls.remember(self._stream, self._hop.host, self._hop.port, self._hop.tls)
 
     async def say_goodbye(self) -> None:
         """Send QUIT if that is possible at once, and close."""
         if self._machine.phase is Phase.READY:
-            self._tls.remember(self._stream, self._hop.host, self._hop.port, self._hop.tls)
             with trio.move_on_after(1.0, shield=True):
                 await self._send(self._machine.quit())
         self.abort()

@@ -33,6 +33,9 @@ from chatmail.domain.usecases.collect import Collector
 from chatmail.domain.usecases.make_room import MakeRoom
 from chatmail.domain.usecases.send_abroad import RemoteRecipients, SendAbroad
 
+NOWHERE: Final = MailboxId(0)
+"""No mailbox has this id."""
+
 REPORT_DELAY_S: Final = 2
 """A report leaves this long after the reply: client-facts: one that overtakes the 250 is undone."""
 
@@ -65,7 +68,7 @@ class Arrival:
 
     Attributes:
         header, size: of the message as it will be stored.
-        seal: gives the octets to store; called once, if there is a copy to store.
+        seal: gives the octets to store; called once.
         once: what tells a second arrival for a recipient (`Delivery.once`).
         may_report: who is told of recipients that get no copy, None: nobody; called once, if there
             are any.
@@ -228,8 +231,8 @@ class TakeIn:
     async def from_peer(self, arrival: Arrival) -> Taken:
         """Deliver what the inbound door let in: all copies and the report owed, or nothing.
 
-        With nobody to serve there is a commit all the same, so that the time an answer takes does
-        not tell who has an account.
+        With nobody to serve it is committed to a mailbox that never was, so that the time an answer
+        takes does not tell who has an account; the store forgets it by itself.
         Raises:  TransientFailure, Overloaded: nothing was stored.
         """
         settings = self.settings()
@@ -247,18 +250,12 @@ class TakeIn:
                     due_s=arrival.report_due_s,
                 ),
             )
-        body = (
-            await arrival.seal()
-            if served
-            else Body(header=arrival.header, chunks=(), content_size=0)
-        )
+        copies = [Delivery(one.inbox, once=arrival.once(one.address)) for one in served]
         receipts = await self.intake.commit(
             IntakeBatch(
-                body=body,
+                body=await arrival.seal(),
                 internal_date_s=now_s,
-                deliveries=tuple(
-                    [Delivery(one.inbox, once=arrival.once(one.address)) for one in served]
-                ),
+                deliveries=tuple(copies or [Delivery(NOWHERE)]),
                 reports=reports,
             )
         )

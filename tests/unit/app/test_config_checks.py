@@ -52,6 +52,18 @@ def outcome(tmp_path: Path, text: str, mode: int = 0o600) -> tuple[list[str], li
             'c.toml:3: server.extra_domains: "@" is not a domain',
         ),
         (
+            SERVER + '[dkim]\nalgorithms = "rsa1024"\n',
+            'c.toml:4: dkim.algorithms: "rsa1024" is not understood',
+        ),
+        (
+            SERVER + '[dkim]\ncanonicalization = "relaxed"\n',
+            'c.toml:4: dkim.canonicalization: "relaxed" is not understood',
+        ),
+        (
+            SERVER + '[dkim]\nselector = "../x"\n',
+            'c.toml:4: dkim.selector: "../x" is not a DKIM selector',
+        ),
+        (
             SERVER + "[registration]\nusername_length = 10\n",
             "c.toml:4: registration.username_length: is outside 9 to 9, the lengths accepted",
         ),

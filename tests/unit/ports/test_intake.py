@@ -9,6 +9,7 @@ import trio
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Body
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
+from chatmail.domain.usecases.intake import NOWHERE
 from tests.unit.ports.world import HEADER, NOW_S, Stores, make_report
 
 
@@ -189,3 +190,15 @@ async def test_of_several_messages_none_lands_when_one_cannot_be_stored(stores: 
     ((receipt,),) = await stores.intake.commit_all([good])
     assert receipt.uid == 1
     assert await stores.intake.commit_all([]) == ()
+
+
+async def test_a_mailbox_that_never_was_gets_none_and_its_message_leaves_nothing(
+    stores: Stores,
+) -> None:
+    """Mail to nobody goes there: the same work as for somebody takes the same time."""
+    ann = await stores.account()
+    assert await stores.deliver(NOWHERE, reports=(make_report("x@peer.example"),)) == (None,)
+    (claimed,) = await stores.queue.claim(NOW_S + 10, 5, 60.0)
+    assert str(claimed.report.sender) == "x@peer.example"
+    (receipt,) = await stores.deliver(ann.inbox)
+    assert receipt.uid == 1

@@ -14,6 +14,7 @@ from chatmail.adapters.storage.writer import Job, Writer
 from chatmail.domain.model.federation import PeerHealth, StsPolicy
 
 UNUSED_S: Final = 30 * 86400  # spec federation-web A8.6
+DROP_EVERY_S: Final = 3600
 MAX_PEERS: Final = 20_000
 """An account can name any number of domains; a legitimate relay knows some hundreds."""
 
@@ -82,6 +83,7 @@ class SqlPeerMemory:
         self._writer = writer
         self._health = _Table()
         self._sts = _Table()
+        self._dropped_before_s = 0.0
         rows = sorted(sql.health.all(), key=lambda row: row.updated_s)
         for row in rows[-MAX_PEERS:]:
             health = PeerHealth(**dict(zip(_HEALTH_FIELDS, row, strict=True)))
@@ -146,6 +148,9 @@ class SqlPeerMemory:
                 self._sts.changed |= sts_taken
 
     def _drop_unused(self, before_s: float) -> None:
+        if before_s - self._dropped_before_s < DROP_EVERY_S:  # it looks at everything
+            return
+        self._dropped_before_s = before_s
         for domain in [key for key, one in self._health.rows.items() if one.updated_s < before_s]:
             self._health.drop(domain)
         # A policy binds until it expires, however seldom it is asked for (RFC 8461 §5.1).

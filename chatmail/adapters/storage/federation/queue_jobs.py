@@ -24,6 +24,9 @@ from chatmail.domain.model.outbound import (
 STEP: Final = 500
 """So many entries are changed in one transaction, unless a peer's word was on more."""
 
+OTHERS_CLAIM: Final = 100
+"""So many of the next entries may be in the hands of other processes at this very moment."""
+
 Key = tuple[int, str]
 
 
@@ -97,7 +100,7 @@ class ClaimJob(_Leasing):
         found: list[Sequence[Any]] = []
         for is_large in (0, 1):
             # Where others claim too, some of the next ones may be theirs.
-            cut = CLAIM_WINDOW if sql.is_shared else left
+            cut = left + OTHERS_CLAIM if sql.is_shared else left
             window = max(CLAIM_WINDOW, left)
             found += sql.claim.all(self._domain, is_large, now_s, now_s, window, cut, now_s, left)
             left = self._limit - len(found)
@@ -132,13 +135,12 @@ class ClaimExpiredJob(_Leasing):
 class SettleJob(Job):
     """End or postpone entries, owe reports."""
 
-    __slots__ = ("_board", "_gone", "_is_due", "_reports_board", "_settled")
+    __slots__ = ("_board", "_is_due", "_reports_board", "_settled")
 
     def __init__(self, settled: Settled, board: Board, reports_board: Board) -> None:
         self._settled = settled
         self._board = board
         self._reports_board = reports_board
-        self._gone: list[OutboundMessageId] = []
         self._is_due = False
 
     def plan(self, tx: Transaction) -> None:
@@ -147,7 +149,7 @@ class SettleJob(Job):
         waiting: list[Settlement] = []
         for one in self._settled.entries:
             (waiting if one.kind is SettlementKind.RETRY else ended).append(one)
-        self._gone = drop_entries(tx, [(one.message, str(one.recipient)) for one in ended])
+        drop_entries(tx, [(one.message, str(one.recipient)) for one in ended])
         self._postpone(tx, waiting)
         for report in self._settled.reports:
             tx.sql.add_report.run(*report_row(tx.new_id(), report))
@@ -174,7 +176,8 @@ class SettleJob(Job):
 
     def publish(self, index: StoreIndex) -> None:
         """Tell those who wait for work."""
-        index.queued.discard(self._gone)
+        # Those that have not ended, too: where others settle, nobody else may say when they do.
+        index.queued.discard(one.message for one in self._settled.entries)
         if self._is_due:
             self._board.ring()
         if self._settled.reports:

@@ -30,7 +30,7 @@ class QueuedContents:
     """Where the content of queued messages is, of the last ones that were asked for.
 
     A message read in pieces is looked up, and checked, once. Whoever is in here is not erased, so
-    a message that ends is taken out.
+    a message whose attempt ends is taken out.
     """
 
     def __init__(self, limit: int = MAX_KNOWN_CONTENTS) -> None:

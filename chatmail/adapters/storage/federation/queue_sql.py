@@ -33,6 +33,9 @@ _COLUMNS: Final = """r.message, r.recipient, r.attempts, r.due_s, r.is_held, r.l
     m.is_report, b.id, b.segment, b.place, b.size, b.header_size, b.internal_date_s"""
 """What `queue_rows.entry_of` is read from, in its order."""
 
+_JOIN_NEXT: Final = """
+    JOIN outbound_recipients AS r ON r.message = next.message AND r.recipient = next.recipient
+    JOIN outbound_messages AS m ON m.id = r.message JOIN blobs AS b ON b.id = m.blob"""
 _JOINED: Final = """outbound_recipients AS r
     JOIN outbound_messages AS m ON m.id = r.message JOIN blobs AS b ON b.id = m.blob"""
 
@@ -46,9 +49,7 @@ _CLAIM: Final = f"""SELECT {_COLUMNS} FROM (
                 AND is_held = 0 AND leased_until_s <= :free
             ORDER BY due_s, created_s LIMIT :window) AS due
         ORDER BY created_s, message, recipient LIMIT :cut) AS next
-    JOIN outbound_recipients AS r ON r.message = next.message AND r.recipient = next.recipient
-    JOIN outbound_messages AS m ON m.id = r.message JOIN blobs AS b ON b.id = m.blob
-    WHERE m.is_doomed = 0 AND r.leased_until_s <= :still_free
+    {_JOIN_NEXT} WHERE m.is_doomed = 0 AND r.leased_until_s <= :still_free
     ORDER BY r.created_s, r.message, r.recipient LIMIT :limit"""  # noqa: S608 - our own names
 _CLAIM_NAMES: Final = (
     "domain",
@@ -196,22 +197,25 @@ def matching(
 ) -> tuple[TextClause, dict[str, Any]]:
     """Return the query of entries an operator means, in the order of their keys, and its values."""
     values: dict[str, Any] = {"limit": limit}
-    conditions = ["m.is_doomed = 0"]
+    conditions = ["1 = 1"]
     if wanted.message is not None:
-        conditions.append("r.message = :message")
+        conditions.append("message = :message")
         values["message"] = int(wanted.message)
-    for name, column in (
-        ("domain", "r.domain"),
-        ("sender", "m.reverse_path"),
-        ("recipient", "r.recipient"),
-    ):
+    for name in ("domain", "recipient"):
         if value := getattr(wanted, name):
-            conditions.append(f"{column} = :{name}")
+            conditions.append(f"{name} = :{name}")
             values[name] = value
+    if wanted.sender:
+        conditions.append(
+            "message IN (SELECT id FROM outbound_messages WHERE reverse_path = :sender)"
+        )
+        values["sender"] = wanted.sender
     if after is not None:
-        conditions.append("(r.message, r.recipient) > (:after, :after_recipient)")
+        conditions.append("(message, recipient) > (:after, :after_recipient)")
         values["after"], values["after_recipient"] = after
     where = " AND ".join(conditions)
-    query = f"""SELECT {_COLUMNS} FROM {_JOINED} WHERE {where}
-        ORDER BY r.message, r.recipient LIMIT :limit"""  # noqa: S608 - our own names
+    query = f"""SELECT {_COLUMNS} FROM (
+            SELECT message, recipient FROM outbound_recipients WHERE {where}
+            ORDER BY message, recipient LIMIT :limit) AS next
+        {_JOIN_NEXT} ORDER BY r.message, r.recipient"""  # noqa: S608 - our own names
     return text(query), values

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
+from chatmail.adapters.dkim.keys import Algorithms, KeyFolder
 from chatmail.adapters.dkim.signer import Forms, KeySigner, parse_forms
 from chatmail.domain.formats.body_digest import Canonicalization
 from chatmail.domain.formats.rfc5322 import parse_header
@@ -128,15 +130,32 @@ def test_after_a_rotation_the_next_record_is_shown_and_the_old_one_signed_with(
 ) -> None:
     keys = folder(tmp_path / "dkim")
     ours = KeySigner(keys, lambda: IDENTITY, Forms())
-    keys.rotate()
-    ours.reload()
+    assert ours.to_come() == ()
+    assert ours.rotate() == ours.to_come() == ours.rotate()
     assert [record.selector for record in ours.records()][::2] == ["opendkim", "opendkim2"]
     assert tags_of(ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S))["s"] == "opendkim"
-    keys.activate()
-    ours.reload()
+    activated = ours.activate()
+    assert ours.to_come() == ()
+    assert activated == ours.records()
     prefix = ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S)
     assert tags_of(prefix)["s"] == "opendkim2"
     assert dkimpy_says(prefix + HEADER + BODY, ours.records()[0].text)
     assert ours.record_of("opendkim")
     assert ours.record_of("opendkim9") is None
     assert ours.record_of("../opendkim") is None
+
+
+def test_a_relay_without_a_name_makes_no_key_until_it_has_one(tmp_path: Path) -> None:
+    identity = attrs.evolve(
+        IDENTITY, mail_domain="[192.0.2.1]", local_domains=frozenset({"[192.0.2.1]"})
+    )
+    (tmp_path / "dkim").mkdir()
+    ours = KeySigner(
+        KeyFolder(tmp_path / "dkim", "opendkim", Algorithms()), lambda: identity, Forms()
+    )
+    assert ours.records() == ()
+    assert not list((tmp_path / "dkim").iterdir())
+    folder(tmp_path / "dkim")
+    identity = IDENTITY
+    assert ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S)
+    assert ours.records()

@@ -410,11 +410,20 @@ def test_no_changed_octet_passes_unless_it_is_not_covered(place: int, flip: int)
         return
     result = trio.run(Judge().says, octets)
     if result is DkimResult.PASS:
-        # What relaxed canonicalisation forgives: spaces, case of names.
-        assert octets.lower().split() == SIGNED.lower().split()
+        # What relaxed canonicalisation forgives: spaces, case of names; and the last bits of the
+        # signature's own base64, which it cannot cover.
+        assert covered(octets) == covered(SIGNED)
 
 
-SIGNED = by_dkimpy()
+def covered(message: bytes) -> list[bytes]:
+    return message.lower().partition(b"\r\nfrom:")[2].split()
+
+
+SIGNED = by_dkimpy(
+    headers=[
+        *(b"from", b"to", b"subject", b"date", b"message-id", b"chat-version", b"content-type")
+    ]
+)
 
 
 def test_the_ed25519_key_of_the_tests_is_one() -> None:

@@ -309,9 +309,9 @@ async def test_the_name_is_sent_along_an_address_is_not(authority: Authority) ->
 
 async def test_old_tls_is_refused(authority: Authority) -> None:
     context = authority.server("peer.example")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     result = await attempt(MailServer(context), tls=TlsRule.ENCRYPT)
     assert result.fault is HopFault.TLS

@@ -8,6 +8,7 @@ import logging
 import pytest
 import trio
 
+from chatmail.domain.formats.body_digest import BodyDigests, Canonicalization
 from chatmail.domain.model.account import AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import Overloaded, TransientFailure
@@ -48,6 +49,25 @@ async def test_a_pipelined_submission_in_three_writes(nursery: trio.Nursery) -> 
     assert world.logins == [(Credentials(USER, b"secret"), "192.0.2.7")]
     assert world.sessions.open == {}
     assert world.drain.subscribers == 0
+
+
+async def test_content_is_hashed_as_it_comes_when_the_use_case_wants_it(
+    nursery: trio.Nursery,
+) -> None:
+    connection = connect(nursery, World())
+    connection.world.hashes = BodyDigests(Canonicalization.SIMPLE)
+    await connection.log_in()
+    assert await connection.client.ask(ENVELOPE, 3) == GO_AHEAD
+    assert (await connection.client.ask(CONTENT)).startswith(b"250 ")
+    assert connection.world.collected_with == [{"digests": connection.world.hashes}]
+
+
+async def test_what_another_relay_said_is_the_reply(nursery: trio.Nursery) -> None:
+    refused = Refuse(RefusalReason.REMOTE, subject="554 5.7.1 We do not know you")
+    connection = connect(nursery, World(outcome=refused))
+    await connection.log_in()
+    assert await connection.client.ask(ENVELOPE, 3) == GO_AHEAD
+    assert await connection.client.ask(CONTENT) == b"554 5.7.1 We do not know you\r\n"
 
 
 async def test_greeting_and_capabilities(nursery: trio.Nursery) -> None:

@@ -17,13 +17,15 @@ def test_what_is_told_is_heard() -> None:
         notices.tokens_changed(5),
         notices.settings_changed(6),
         notices.REPORTS,
+        notices.OUTBOUND,
+        notices.PEERS,
     ]
     (text,) = notices.texts("99", told)
-    assert text == "99 m7:912 n3 a4 t5 s6 r"
+    assert text == "99 m7:912 n3 a4 t5 s6 r o f"
     news = News()
     assert not news
     news.add(text, "98")
-    assert news == News({7}, {3}, {4}, {5}, settings=True, reports=True)
+    assert news == News({7}, {3}, {4}, {5}, settings=True, reports=True, outbound=True, peers=True)
     assert news
 
 

@@ -6,6 +6,8 @@ import email
 import email.policy
 from email.message import EmailMessage
 
+import pytest
+
 from chatmail.domain.formats.dsn import FailedDelivery, Report, render
 from chatmail.domain.model.address import EmailAddress
 
@@ -81,3 +83,20 @@ def test_text_stays_small_with_a_thousand_recipients() -> None:
     ]
     text = next(iter(parsed(report(*failed)).iter_parts()))
     assert len(text.get_content()) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("mx.peer.test", "mx.peer.test"),
+        ("203.0.113.7", "[203.0.113.7]"),
+        ("2001:db8::7", "[IPv6:2001:db8::7]"),
+    ],
+)
+def test_the_relay_that_refused_is_named(host: str, shown: str) -> None:
+    octets = report(FailedDelivery(EmailAddress.parse("x@d.org"), "554 5.7.1 no", host))
+    assert f"\r\nRemote-MTA: dns; {shown}\r\n".encode() in octets
+
+
+def test_what_we_refuse_ourselves_names_no_other_relay() -> None:
+    assert b"Remote-MTA" not in report(UNKNOWN)

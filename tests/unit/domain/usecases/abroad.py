@@ -115,8 +115,9 @@ class RelayAbroad(MemoryRelay):
         size: int = 100,
         is_report: bool = False,
         age_s: float = 0.0,
+        lease_s: float = 0.0,
     ) -> OutboundMessageId:
-        """Commit a message for other relays as the queue takes it; returns its id."""
+        """Commit a message for other relays; the queue takes it unless there is a lease."""
         self._numbers += 1
         number = OutboundMessageId(self._numbers)
         now_s = self.clock.now_s() - age_s
@@ -133,6 +134,7 @@ class RelayAbroad(MemoryRelay):
                     due_s=now_s,
                     prefix=b"DKIM-Signature: here\r\n",
                     is_report=is_report,
+                    leased_until_s=now_s + lease_s if lease_s else 0.0,
                 ),
             )
         )

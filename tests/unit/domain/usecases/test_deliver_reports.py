@@ -6,14 +6,16 @@ import attrs
 
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
+from chatmail.domain.model.federation import Dismissal, PeerAction, PeerRule
 from chatmail.domain.model.message import Body
 from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
+from tests.unit.domain.usecases.abroad import RelayAbroad
 from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, FewBudgets, MemoryRelay
 from tests.unit.fakes.accounts import MemoryReportQueue
-from tests.unit.fakes.system import FakeLog
+from tests.unit.fakes.system import FakeClock, FakeLog, make_budgets
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -147,3 +149,81 @@ async def test_a_report_and_the_end_of_its_entry_are_one_commit() -> None:
     relay.clock.now += 3600
     await delivering(relay, queue)()
     assert len(await relay.inbox(alice)) == 1
+
+
+# --- senders elsewhere (A10.4) -----
+
+
+def report_to(sender: str) -> NewReport:
+    return attrs.evolve(report(), sender=EmailAddress.parse(sender))
+
+
+def owing_abroad(*senders: str) -> tuple[RelayAbroad, MemoryReportQueue]:
+    relay = RelayAbroad()
+    relay.state.reports.extend(map(report_to, senders))
+    return relay, MemoryReportQueue(relay.state)
+
+
+async def test_a_sender_elsewhere_gets_a_signed_report_from_nobody() -> None:
+    relay, queue = owing_abroad("bob@peer.test")
+    await delivering(relay, queue)()
+    (batch,) = relay.intake.committed
+    new = batch.outbound
+    assert new is not None
+    assert (new.reverse_path, new.is_report) == (None, True)
+    assert [str(one) for one in new.recipients] == ["bob@peer.test"]
+    assert new.prefix.startswith(b"DKIM-Signature: d=relay.test;")
+    octets = relay.state.outbound[new.id].blob.octets
+    assert b"From: Mail Delivery System <MAILER-DAEMON@relay.test>" in octets
+    assert await queue.next_due_s() is None
+    digests = relay.signer.digests()
+    digests.feed(octets.partition(b"\r\n\r\n")[2])
+    assert relay.signer.sign(b"", digests, DOMAIN, 0) == new.prefix
+
+
+async def test_literals_and_those_the_policy_keeps_away_get_none() -> None:
+    relay, queue = owing_abroad("bob@[203.0.113.7]", "x@denied.test", "y@dismissed.test")
+    await relay.directory.put_rule(PeerRule("denied.test", PeerAction.BLOCK, 0))
+    await relay.directory.put_dismissal(Dismissal("dismissed.test", 0))
+    await delivering(relay, queue)()
+    assert relay.intake.committed == []
+    assert await queue.next_due_s() is None
+
+
+async def test_one_a_minute_to_a_domain_ten_an_hour_to_an_address() -> None:
+    relay, queue = owing_abroad(*(f"u{n}@peer.test" for n in range(3)), "bob@other.test")
+    clock = FakeClock(relay.clock.now)
+    log = FakeLog()
+    deliver = attrs.evolve(delivering(relay, queue), budgets=make_budgets(clock), log=log)
+    await deliver()
+    sent = [str(b.outbound.recipients[0]) for b in relay.intake.committed if b.outbound]
+    assert sent == ["u0@peer.test", "bob@other.test"]
+    assert log.events() == ["report_dropped"] * 2
+    assert await queue.next_due_s() is None
+    for _ in range(12):
+        clock.advance(61)
+        relay.state.reports.append(report_to("bob@other.test"))
+        await deliver()
+    sent = [str(b.outbound.recipients[0]) for b in relay.intake.committed if b.outbound]
+    assert 10 <= sent.count("bob@other.test") <= 12
+
+
+async def test_what_a_peer_said_is_passed_on_with_its_name() -> None:
+    owed = attrs.evolve(
+        report(),
+        failed=(
+            FailedRecipient(
+                EmailAddress.parse("bob@peer.test"),
+                RefusalReason.REMOTE,
+                reply="554 5.7.1 Go away",
+                host="mx.peer.test",
+            ),
+        ),
+    )
+    relay, queue = owing(owed)
+    alice = relay.accounts.add(ALICE)
+    await delivering(relay, queue)()
+    (stored,) = await relay.inbox(alice)
+    assert b"Could not deliver to bob@peer.test: 554 5.7.1 Go away" in stored
+    assert b"Remote-MTA: dns; mx.peer.test\r\nDiagnostic-Code: smtp; 554 5.7.1 Go away" in stored
+    assert b"Status: 5.7.1" in stored

@@ -10,6 +10,7 @@ from chatmail.domain.model.federation import LedgerEvent, Source, TransportKind
 from chatmail.domain.model.settings import IdentitySettings
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.policy.encryption_gate import DkimResult
+from chatmail.domain.usecases.intake import NOWHERE
 from chatmail.domain.usecases.receive import Accepted
 from tests.builders import delivery_report, make_message, report_body, securejoin_request
 from tests.unit.domain.usecases.inbound import (
@@ -261,6 +262,19 @@ async def test_nobody_learns_who_exists(relay: InboundRelay) -> None:
     assert len(relay.intake.committed) == 4
 
 
+async def test_for_nobody_the_store_has_the_same_work(relay: InboundRelay) -> None:
+    relay.accounts.add(BOB)
+    for to in (BOB, NOBODY):
+        await relay.hand_in(MESSAGE, to)
+    for_bob, for_nobody = relay.intake.committed
+    assert for_nobody.body == for_bob.body
+    assert len(for_nobody.deliveries) == len(for_bob.deliveries) == 1
+    assert for_nobody.deliveries[0].mailbox == NOWHERE
+    relay.state.fail = 1
+    with pytest.raises(TransientFailure):
+        await relay.hand_in(MESSAGE, NOBODY)
+
+
 async def test_the_author_is_told_of_whom_could_not_be_served(relay: InboundRelay) -> None:
     bob = relay.accounts.add(BOB)
     relay.accounts.add(f"blocked@{DOMAIN}", is_blocked=True)
@@ -304,7 +318,7 @@ async def test_nobody_is_told_who_is_not_the_proven_author(relay: InboundRelay, 
     assert isinstance(await relay.hand_in(octets, NOBODY, sender=sender, source=source), Accepted)
     (batch,) = relay.intake.committed
     assert batch.reports == ()
-    assert batch.deliveries == ()
+    assert [one.mailbox for one in batch.deliveries] == [NOWHERE]
 
 
 @pytest.mark.parametrize("kind", ["bounce_domain", "bounce_address"])
@@ -327,7 +341,7 @@ async def test_a_full_mailbox_is_trimmed_and_else_reported(relay: InboundRelay) 
     relay.receive.take_in._room._resting.clear()
     assert isinstance(await relay.hand_in(MESSAGE), Accepted)
     assert relay.intake.committed[-1].reports == ()
-    assert relay.intake.committed[-1].deliveries
+    assert relay.intake.committed[-1].deliveries[0].mailbox == bob.inbox
 
 
 # --- durability ---------------------------------------------------------------------------------

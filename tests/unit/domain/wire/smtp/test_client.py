@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import attrs
@@ -528,7 +529,7 @@ def play(pieces: list[bytes], tls: TlsUse = TlsUse.NEVER) -> list[object]:
 
 def cut(octets: bytes, where: list[int]) -> list[bytes]:
     bounds = [0, *sorted(place % (len(octets) + 1) for place in where), len(octets)]
-    return [octets[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [octets[a:b] for a, b in itertools.pairwise(bounds) if a < b]
 
 
 @given(st.lists(st.integers(0, 500), max_size=8))
@@ -537,9 +538,10 @@ def test_cuts_change_nothing(where: list[int]) -> None:
 
 
 LINES = st.sampled_from(
-    [b"220 x\r\n", b"250 x\r\n", b"250-x\r\n", b"250 PIPELINING\r\n", b"250 STARTTLS\r\n"]
-    + [b"354 x\r\n", b"421 x\r\n", b"450 x\r\n", b"452 x\r\n", b"550 x\r\n", b"x\r\n", b"\xff\0\n"]
-    + [SERVER]
+    [
+        *(text.encode() + b" x\r\n" for text in ["220", "250", "354", "421", "450", "452", "550"]),
+        *(b"250-x\r\n", b"250 PIPELINING\r\n", b"250 STARTTLS\r\n", b"x\r\n", b"\xff\0\n", SERVER),
+    ]
 )
 
 

@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import dns.message
+import dns.rcode
+import pytest
+import trio
+
+from chatmail.adapters.outbound import resolver as module
+from chatmail.adapters.outbound.resolver import TrioResolver
+from chatmail.domain.ports.remote import DnsFault, MxAnswer, MxHost
+from tests.unit.adapters.outbound.dns_peer import Answerer, Zone, dns_server
+from tests.unit.fakes.system import FakeClock
+
+Value = TypeVar("Value")
+
+
+def resolver_on(
+    *servers: tuple[str, int],
+    clock: FakeClock | None = None,
+    ipv6: bool = True,
+    prefers_ipv6: bool = False,
+) -> TrioResolver:
+    return TrioResolver(servers, clock or FakeClock(), ipv6=ipv6, prefers_ipv6=lambda: prefers_ipv6)
+
+
+async def ask(
+    answer: Answerer,
+    question: Callable[[TrioResolver], Awaitable[Value]],
+    *,
+    ipv6: bool = True,
+    prefers_ipv6: bool = False,
+) -> Value:
+    async with dns_server(answer) as address:
+        return await question(resolver_on(address, ipv6=ipv6, prefers_ipv6=prefers_ipv6))
+
+
+def mx_hosts(answer: MxAnswer | DnsFault) -> list[str]:
+    assert isinstance(answer, MxAnswer)
+    return [host.host for host in answer.hosts]
+
+
+# --- MX ------------------------------------------------------------------------------------------
+
+
+async def test_hosts_come_by_preference() -> None:
+    """A2.4."""
+    zone = Zone(
+        "a.example 300 IN MX 20 Second.example.",
+        "a.example 300 IN MX 10 first.example.",
+        "a.example 300 IN MX 30 third.example.",
+    )
+    answer = await ask(zone, lambda resolver: resolver.mx("a.example"))
+    assert answer == MxAnswer(
+        hosts=(
+            MxHost(10, "first.example"),
+            MxHost(20, "second.example"),
+            MxHost(30, "third.example"),
+        )
+    )
+
+
+async def test_equal_preferences_take_turns() -> None:
+    zone = Zone(*(f"a.example 300 IN MX 10 m{number}.example." for number in range(6)))
+    async with dns_server(zone) as address:
+        resolver = resolver_on(address)
+        orders = {tuple(mx_hosts(await resolver.mx("a.example"))) for _ in range(20)}
+    assert len(orders) > 1
+    assert len(zone.asked) == 1
+
+
+async def test_the_null_record() -> None:
+    answer = await ask(Zone("a.example 300 IN MX 0 ."), lambda resolver: resolver.mx("a.example"))
+    assert answer == MxAnswer(hosts=(), is_null=True)
+
+
+async def test_the_null_record_beside_others_means_nothing() -> None:
+    zone = Zone("a.example 300 IN MX 0 .", "a.example 300 IN MX 10 m.example.")
+    answer = await ask(zone, lambda resolver: resolver.mx("a.example"))
+    assert answer == MxAnswer(hosts=(MxHost(10, "m.example"),))
+
+
+async def test_aliases_are_followed() -> None:
+    zone = Zone(
+        "a.example 300 IN CNAME b.example.",
+        "b.example 300 IN CNAME c.example.",
+        "c.example 300 IN MX 10 m.example.",
+    )
+    assert mx_hosts(await ask(zone, lambda resolver: resolver.mx("a.example"))) == ["m.example"]
+
+
+async def test_aliases_that_the_server_leaves_to_us_are_followed() -> None:
+    zone = Zone(
+        "a.example 300 IN CNAME b.example.",
+        "b.example 300 IN CNAME c.example.",
+        "c.example 300 IN MX 10 m.example.",
+    )
+    zone.chases = False
+    assert mx_hosts(await ask(zone, lambda resolver: resolver.mx("a.example"))) == ["m.example"]
+
+
+async def test_a_ring_of_aliases_ends() -> None:
+    zone = Zone("a.example 300 IN CNAME b.example.", "b.example 300 IN CNAME a.example.")
+    zone.chases = False
+    answer = await ask(zone, lambda resolver: resolver.mx("a.example"))
+    assert answer is DnsFault.SERVFAIL
+    assert len(zone.asked) <= 8
+
+
+async def test_of_a_thousand_records_the_best_are_kept() -> None:
+    zone = Zone(
+        *(f"a.example 300 IN MX {1000 - number} m{number}.example." for number in range(1000))
+    )
+    hosts = mx_hosts(await ask(zone, lambda resolver: resolver.mx("a.example")))
+    assert hosts == [f"m{number}.example" for number in range(999, 979, -1)]
+
+
+async def test_names_that_no_host_can_have_are_left_out() -> None:
+    zone = Zone(
+        r"a.example 300 IN MX 10 a\032b.example.",
+        r"a.example 300 IN MX 10 127.0.0.1.",
+        r"a.example 300 IN MX 10 \000\255.example.",
+        r"a.example 300 IN MX 10 _mail.example.",
+    )
+    assert mx_hosts(await ask(zone, lambda resolver: resolver.mx("a.example"))) == ["_mail.example"]
+
+
+async def test_records_without_a_usable_host_are_no_missing_records() -> None:
+    """Else the domain itself would be tried in their place."""
+    zone = Zone("a.example 300 IN MX 10 127.0.0.1.")
+    assert await ask(zone, lambda resolver: resolver.mx("a.example")) == MxAnswer(hosts=())
+
+
+async def test_what_the_server_validated_is_told() -> None:
+    zone = Zone("a.example 300 IN MX 10 m.example.", is_validated=True)
+    answer = await ask(zone, lambda resolver: resolver.mx("a.example"))
+    assert isinstance(answer, MxAnswer)
+    assert answer.is_validated
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+def rcode(code: dns.rcode.Rcode) -> Answerer:
+    def answer(query: dns.message.Message) -> bytes:
+        response = dns.message.make_response(query)
+        response.set_rcode(code)
+        return response.to_wire()
+
+    return answer
+
+
+def garbage(query: dns.message.Message) -> bytes:
+    return query.id.to_bytes(2, "big") + b"\xff" * 40
+
+
+def other_question(query: dns.message.Message) -> bytes:
+    other = dns.message.make_query("evil.example", "MX", id=query.id)
+    return Zone("evil.example 300 IN MX 10 evil.example.")(other) or b""
+
+
+def torn(query: dns.message.Message) -> bytes:
+    return (Zone("a.example 300 IN MX 10 m.example.")(query) or b"")[:-7]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        pytest.param(rcode(dns.rcode.NXDOMAIN), DnsFault.NXDOMAIN, id="nxdomain"),
+        pytest.param(rcode(dns.rcode.NOERROR), DnsFault.NO_DATA, id="no-data"),
+        pytest.param(rcode(dns.rcode.SERVFAIL), DnsFault.SERVFAIL, id="servfail"),
+        pytest.param(rcode(dns.rcode.REFUSED), DnsFault.SERVFAIL, id="refused"),
+        pytest.param(rcode(dns.rcode.FORMERR), DnsFault.SERVFAIL, id="formerr"),
+        pytest.param(rcode(dns.rcode.YXDOMAIN), DnsFault.SERVFAIL, id="yxdomain"),
+        pytest.param(lambda query: None, DnsFault.TIMEOUT, id="silence"),
+        pytest.param(garbage, DnsFault.TIMEOUT, id="garbage"),
+        pytest.param(other_question, DnsFault.TIMEOUT, id="other-question"),
+        pytest.param(torn, DnsFault.TIMEOUT, id="torn"),
+    ],
+)
+async def test_faults(answer: Answerer, fault: DnsFault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A2.5: the classes decide between retry and refusal."""
+    monkeypatch.setattr(module, "QUERY_S", 0.1)
+    monkeypatch.setattr(module, "TOTAL_S", 0.3)
+    async with dns_server(answer) as address:
+        resolver = resolver_on(address)
+        assert await resolver.mx("a.example") is fault
+        assert await resolver.addresses("a.example") is fault
+        assert await resolver.txt("a.example") is fault
+
+
+async def test_no_server_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUERY_S", 0.1)
+    monkeypatch.setattr(module, "TOTAL_S", 0.3)
+    async with dns_server(Zone()) as address:
+        pass
+    assert await resolver_on(address).mx("a.example") is DnsFault.TIMEOUT
+
+
+async def test_the_next_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUERY_S", 0.1)
+    zone = Zone("a.example 300 IN A 192.0.2.1")
+    async with dns_server(lambda query: None) as silent, dns_server(zone) as good:
+        found = await resolver_on(silent, good).addresses("a.example")
+    assert found == ("192.0.2.1",)
+
+
+@pytest.mark.parametrize("name", ["a..example", "a" * 64 + ".example", "", ("a" * 50 + ".") * 6])
+async def test_names_that_cannot_be_do_not_exist(name: str) -> None:
+    zone = Zone("example 300 IN A 192.0.2.1")
+    fault = await ask(zone, lambda resolver: resolver.txt(name))
+    assert fault in (DnsFault.NXDOMAIN, DnsFault.NO_DATA)
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+BOTH = (
+    "h.example 300 IN A 192.0.2.1",
+    "h.example 300 IN A 192.0.2.2",
+    "h.example 300 IN AAAA 2001:db8::1",
+)
+
+
+@pytest.mark.parametrize(
+    ("ipv6", "prefers_ipv6", "expected"),
+    [
+        (True, False, ["4", "6", "4"]),
+        (True, True, ["6", "4", "4"]),
+        (False, False, ["4", "4"]),
+        (False, True, ["4", "4"]),
+    ],
+)
+async def test_families_take_turns(ipv6: bool, prefers_ipv6: bool, expected: list[str]) -> None:
+    """A2.7."""
+    zone = Zone(*BOTH)
+    found = await ask(
+        zone,
+        lambda resolver: resolver.addresses("h.example"),
+        ipv6=ipv6,
+        prefers_ipv6=prefers_ipv6,
+    )
+    assert isinstance(found, tuple)
+    assert ["6" if ":" in ip else "4" for ip in found] == expected
+    assert {kind for _, kind in zone.asked} == ({"A", "AAAA"} if ipv6 else {"A"})
+
+
+async def test_an_alias_of_a_host_is_followed() -> None:
+    """A2.4: seen in the wild for MX targets."""
+    zone = Zone("m.example 300 IN CNAME h.example.", *BOTH)
+    found = await ask(zone, lambda resolver: resolver.addresses("m.example"))
+    assert set(found if isinstance(found, tuple) else ()) == {
+        "192.0.2.1",
+        "192.0.2.2",
+        "2001:db8::1",
+    }
+
+
+async def test_one_family_is_enough() -> None:
+    zone = Zone("h.example 300 IN AAAA 2001:db8::1")
+    found = await ask(zone, lambda resolver: resolver.addresses("h.example"))
+    assert found == ("2001:db8::1",)
+
+
+async def test_addresses_are_bounded() -> None:
+    zone = Zone(*(f"h.example 300 IN A 192.0.2.{number}" for number in range(200)))
+    found = await ask(zone, lambda resolver: resolver.addresses("h.example"))
+    assert isinstance(found, tuple)
+    assert len(found) == 16
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("192.0.2.9", ("192.0.2.9",)),
+        ("2001:db8::9", ("2001:db8::9",)),
+        ("localhost", ("127.0.0.1", "::1")),
+        ("a.localhost", ("127.0.0.1", "::1")),
+    ],
+)
+async def test_some_hosts_need_no_question(host: str, expected: tuple[str, ...]) -> None:
+    zone = Zone()
+    assert await ask(zone, lambda resolver: resolver.addresses(host)) == expected
+    assert zone.asked == []
+
+
+async def test_a_literal_of_a_family_that_is_off_has_no_address() -> None:
+    found = await ask(Zone(), lambda resolver: resolver.addresses("::1"), ipv6=False)
+    assert found is DnsFault.NO_DATA
+
+
+async def test_trouble_with_one_family_is_trouble() -> None:
+    """An AAAA question that fails hides whether the host has an address."""
+
+    def answer(query: dns.message.Message) -> bytes | None:
+        kind = dns.rdatatype.to_text(query.question[0].rdtype)
+        return rcode(dns.rcode.SERVFAIL if kind == "AAAA" else dns.rcode.NOERROR)(query)
+
+    assert await ask(answer, lambda resolver: resolver.addresses("h.example")) is DnsFault.SERVFAIL
+
+
+# --- TXT -----------------------------------------------------------------------------------------
+
+
+async def test_strings_of_a_record_are_joined() -> None:
+    zone = Zone('k.example 300 IN TXT "v=DKIM1; " "k=rsa; " "p=\\195\\164"')
+    found = await ask(zone, lambda resolver: resolver.txt("k.example"))
+    assert found == (b"v=DKIM1; k=rsa; p=\xc3\xa4",)
+
+
+async def test_texts_are_bounded() -> None:
+    long = " ".join(['"' + "x" * 250 + '"'] * 40)
+    zone = Zone(
+        f"k.example 300 IN TXT {long}",
+        *(f'k.example 300 IN TXT "{number}"' for number in range(30)),
+    )
+    found = await ask(zone, lambda resolver: resolver.txt("k.example"))
+    assert isinstance(found, tuple)
+    assert len(found) == 16
+    assert max(map(len, found)) < 10
+
+
+async def test_an_answer_too_long_for_udp_comes_over_tcp() -> None:
+    zone = Zone(*(f'k.example 300 IN TXT "{"x" * 200}{number}"' for number in range(12)))
+    found = await ask(zone, lambda resolver: resolver.txt("k.example"))
+    assert isinstance(found, tuple)
+    assert len(found) == 12
+
+
+# --- the cache -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ttl", "kept_s"),
+    [(0, 30.0), (10, 30.0), (300, 300.0), (86400, 3600.0)],
+)
+async def test_answers_are_kept_between_half_a_minute_and_an_hour(ttl: int, kept_s: float) -> None:
+    """A2.8."""
+    clock = FakeClock()
+    zone = Zone(f"k.example {ttl} IN TXT x")
+    async with dns_server(zone) as address:
+        resolver = resolver_on(address, clock=clock)
+        await resolver.txt("k.example")
+        clock.advance(kept_s - 1)
+        await resolver.txt("k.example")
+        assert len(zone.asked) == 1
+        clock.advance(2)
+        await resolver.txt("k.example")
+        assert len(zone.asked) == 2
+
+
+@pytest.mark.parametrize("code", [dns.rcode.NXDOMAIN, dns.rcode.NOERROR])
+async def test_absence_is_kept_for_half_a_minute(code: dns.rcode.Rcode) -> None:
+    clock = FakeClock()
+    zone = Zone()
+    zone.rcodes["k.example"] = code
+    async with dns_server(zone) as address:
+        resolver = resolver_on(address, clock=clock)
+        for step_s in (0.0, 29.0, 2.0):
+            clock.advance(step_s)
+            assert isinstance(await resolver.txt("k.example"), DnsFault)
+    assert len(zone.asked) == 2
+
+
+async def test_trouble_is_not_kept() -> None:
+    zone = Zone("k.example 300 IN TXT x")
+    zone.rcodes["k.example"] = dns.rcode.SERVFAIL
+    async with dns_server(zone) as address:
+        resolver = resolver_on(address)
+        assert await resolver.txt("k.example") is DnsFault.SERVFAIL
+        zone.rcodes.clear()
+        assert await resolver.txt("k.example") == (b"x",)
+
+
+async def test_cancellation_is_not_an_answer() -> None:
+    async with dns_server(lambda query: None) as address:
+        with trio.move_on_after(0.1) as scope:
+            await resolver_on(address).mx("a.example")
+        assert scope.cancelled_caught
