@@ -144,9 +144,11 @@ def _pem(key: PrivateKey) -> bytes:
 class Signer:
     """Signs as a peer's mail server would, by a library that is not ours."""
 
-    def __init__(self, domain: str, selector: str = "peer", *, bits: int = 2048) -> None:
+    def __init__(self, domain: str, selector: str = "peer", *, pem: bytes = b"") -> None:
         self.domain, self.selector = domain, selector
-        self._key = rsa.generate_private_key(65537, bits)
+        key = serialization.load_pem_private_key(pem, None) if pem else _private_key("rsa")
+        assert isinstance(key, rsa.RSAPrivateKey)
+        self._key = key
 
     @property
     def name(self) -> str:

@@ -84,7 +84,11 @@ class Listener:
         wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         with self._lock:
             self._open.add(wrapped)
-        wrapped.do_handshake()
+        try:
+            wrapped.do_handshake()
+        except OSError:
+            wrapped.close()
+            raise
         return wrapped, names[0] if names else None
 
 
@@ -166,13 +170,17 @@ class _Over(EOFError):
 
 class _SmtpConversation:
     def __init__(self, peer: SmtpPeer, connection: socket.socket) -> None:
-        self.peer, self.script = peer, peer.script
+        self.peer = peer
         self.socket = connection
         self.stream: BinaryIO = connection.makefile("rb")
         self.server_name: str | None = None
         self.is_encrypted = False
         self.reverse_path = ""
         self.recipients: list[str] = []
+
+    @property
+    def script(self) -> SmtpScript:
+        return self.peer.script  # a kept connection follows a change as well
 
     def run(self) -> None:
         self.say("GREETING", self.script.greeting)

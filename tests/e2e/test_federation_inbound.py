@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +72,7 @@ def expect(said: Said, line: str) -> None:
     """See that a door said this, by the right status if it is the web's."""
     assert said.line.startswith(line), said
     if said.status:
-        assert said.status in STATUS[line[:9]], said
+        assert said.status in STATUS[said.line[:9]], said
 
 
 # --- what is taken -----------------------------------------------------------------------------
@@ -231,10 +233,16 @@ def broken(net: Network, signer: Signer, kind: str) -> tuple[bytes, str]:
 
 
 def _with_key(net: Network, kind: str, octets: bytes) -> bytes:
-    signer = Signer(PEER, kind, bits=768 if kind == "weak" else 2048)
+    signer = Signer(PEER, kind, pem=weak_key() if kind == "weak" else b"")
     records = {"revoked": "v=DKIM1;k=rsa;p=", "weak": signer.record, "old": "v=DKIM0;k=none"}
     net.dns.zone.put_txt(signer.name, records[kind])
     return signer.sign(octets)
+
+
+def weak_key() -> bytes:
+    """An RSA key of 768 bits."""
+    command = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:768"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 def test_the_hand_made_signatures_would_hold(
@@ -344,17 +352,15 @@ def test_of_mixed_recipients_the_local_ones_are_served(
 def test_a_denied_domain_is_refused(
     door: object, net: Network, relay: FederatedRelay, bob: User
 ) -> None:
-    denied = net.signer("denied.test")
-    _, octets = fresh("x@denied.test")
-    signed = denied.sign(octets)
-    relay.run("federation", "policy", "block", "denied.test")
-    try:
-        # From the envelope, and from the header alone.
-        for sender in ("x@denied.test", CAROL):
-            expect(hand(door, relay, sender, [bob.address], signed), "550 5.7.1 Policy Rejection")
-    finally:
-        relay.run("federation", "policy", "remove", "denied.test")
-    expect(hand(door, relay, "x@denied.test", [bob.address], signed), "250 2.0.0")
+    domain = f"denied-{'web' if door is by_https else 'mail'}.test"
+    _, octets = fresh(f"x@{domain}")
+    signed = net.signer(domain).sign(octets)
+    relay.run("federation", "policy", "block", domain)
+    # From the envelope, and from the header alone.
+    for sender in (f"x@{domain}", CAROL):
+        expect(hand(door, relay, sender, [bob.address], signed), "550 5.7.1 Policy Rejection")
+    relay.run("federation", "policy", "remove", domain)
+    expect(hand(door, relay, f"x@{domain}", [bob.address], signed), "250 2.0.0")
 
 
 @both_doors
@@ -531,16 +537,19 @@ def test_a_huge_post_is_cut_early(relay: FederatedRelay) -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
     with context.wrap_socket(_connect(relay, "https")) as client:
         client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
-        sent, piece = 0, b"10000\r\n" + b"x" * 65536 + b"\r\n"
-        try:
-            while sent < 200 * MIB:
-                client.sendall(piece)
-                sent += len(piece)
-            raise AssertionError("an endless body was read")
-        except (ConnectionError, ssl.SSLError):
-            pass
-    assert sent < 70 * MIB
+        began = time.monotonic()
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            _send_for_ever(client)
+        assert time.monotonic() - began < 20
     assert peak_kib(relay) - before < 32 * 1024
+
+
+def _send_for_ever(client: ssl.SSLSocket) -> None:
+    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    for at in itertools.count():
+        client.sendall(piece)
+        if at * 65536 > 31 * MIB:
+            time.sleep(0.05)  # it is refused by now; how long is it listened to?
 
 
 def _connect(relay: FederatedRelay, face: str) -> socket.socket:
@@ -548,16 +557,17 @@ def _connect(relay: FederatedRelay, face: str) -> socket.socket:
 
 
 def test_a_crowd_is_told_to_come_back(relay: FederatedRelay) -> None:
-    """B2.6: eight at a time from one address."""
+    """B2.6: sixty-four at a time (eight from one address, if it were not loopback)."""
     head = (
         b"POST /mxdeliv HTTP/1.1\r\nHost: a.test\r\nX-Mail-From: c@peer.test\r\n"
         b"X-Mail-To: b@a.test\r\nContent-Length: 100000\r\n\r\n"
     )
-    sockets = [wire.tls().wrap_socket(_connect(relay, "https")) for _ in range(12)]
+    context = wire.tls()
+    sockets = [context.wrap_socket(_connect(relay, "https")) for _ in range(68)]
     try:
         for client in sockets:
             client.sendall(head)
-        with ThreadPoolExecutor(12) as pool:
+        with ThreadPoolExecutor(68) as pool:
             answers = list(pool.map(_first_line, sockets))
         busy = [answer for answer in answers if answer]
         assert len(busy) == 4
@@ -598,10 +608,18 @@ def test_the_same_octets_by_post_are_refused_too(
     relay: FederatedRelay, signer: Signer, bob: User
 ) -> None:
     _, octets = fresh()
-    for bad in (octets.replace(b"\r\n", b"\n"), octets + b"x\ry\r\n", octets + b"\0\r\n"):
+    for bad in (octets + b"x\ny\r\n", octets + b"x\ry\r\n", octets + b"\0\r\n"):
         said = by_https(relay, CAROL, [bob.address], bad)
         expect(said, "554 5.6.0 Bare CR, LF or NUL not allowed")
     assert bob.inbox() == []
+
+
+def test_lf_alone_is_mended_over_http(relay: FederatedRelay, signer: Signer, bob: User) -> None:
+    """Policy 1.2: what has no CR at all came through a web framework."""
+    message_id, octets = fresh()
+    said = by_https(relay, CAROL, [bob.address], signer.sign(octets).replace(b"\r\n", b"\n"))
+    expect(said, "250 2.0.0")
+    assert bob.await_message(message_id).endswith(octets.partition(b"\r\n\r\n")[2])
 
 
 def test_mail_before_tls_is_refused(relay: FederatedRelay) -> None:
