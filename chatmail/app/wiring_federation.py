@@ -99,7 +99,7 @@ def federation(
         ipv6=boot.server.ipv6,
         prefers_ipv6=lambda: settings().federation.prefers_ipv6,
     )
-    outward = _outward(boot, resolver, reach)
+    outward = _outward(boot, settings, resolver, reach)
     keys = key_folder(boot)
     signer = KeySigner(keys, lambda: settings().identity, parse_forms(boot.dkim.canonicalization))
     policy = PeerPolicy(directory=store.peers, settings=settings)
@@ -120,6 +120,7 @@ def federation(
                 settings=settings,
                 log=log,
                 is_own=reach.is_own,
+                may_connect=reach.may_connect,
             ),
             transport=outward,
             memory=store.peer_memory,
@@ -165,7 +166,12 @@ def key_folder(boot: BootConfig) -> KeyFolder:
     return KeyFolder(boot.dkim_dir, boot.dkim.selector, parse_algorithms(boot.dkim.algorithms))
 
 
-def _outward(boot: BootConfig, resolver: TrioResolver, reach: Reach) -> Outward:
+def _outward(
+    boot: BootConfig,
+    settings: Callable[[], SettingsSnapshot],
+    resolver: TrioResolver,
+    reach: Reach,
+) -> Outward:
     major = chatmail.__version__.partition(".")[0]
     try:
         return Outward(
@@ -175,6 +181,7 @@ def _outward(boot: BootConfig, resolver: TrioResolver, reach: Reach) -> Outward:
             may_connect=reach.may_connect,
             hello_name=reach.hello_name,
             user_agent=f"chatmail/{major}",
+            https_port=lambda: settings().federation.https_port,
         )
     except OSError as error:
         raise PermanentFailure(f"federation.ca_file: cannot be used: {error.strerror}") from None

@@ -161,7 +161,7 @@ class Connector:
             raise HopError(HopFault.CONNECT, _DNS_COMPLAINTS[found])
         allowed = [ip for ip in found if self._may_connect(ip, port, is_operators_word)]
         if not allowed:
-            raise HopError(HopFault.FORBIDDEN, "550 5.4.4 The host's address is not allowed")
+            raise HopError(HopFault.FORBIDDEN, "450 4.4.4 The host's address is not allowed")
         targets = [(ip, port) for ip in allowed[:MAX_AT_ONCE]]
         if len(targets) == 1:
             outcome = await self._connect_one(targets[0], timeout_s)

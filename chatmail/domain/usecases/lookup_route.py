@@ -47,6 +47,9 @@ _DNS_FAILED: Final = Unroutable(
 )
 _NO_ADDRESS: Final = Unroutable(reply="450 4.4.4 No address of a mail host", final_after_s=DAY_S)
 _LOOP: Final = Unroutable(reply="554 5.4.6 Mail loops back to me", final_after_s=0.0)
+_FORBIDDEN: Final = Unroutable(
+    reply="550 5.4.4 The host's address is not allowed", final_after_s=0.0
+)
 _STS_FORBIDS: Final = Unroutable(
     reply="451 4.7.5 MTA-STS policy allows none of the mail hosts", final_after_s=NEVER_S
 )
@@ -67,6 +70,7 @@ class LookupRoute:
     settings: Callable[[], SettingsSnapshot]
     log: Log
     is_own: Callable[[str, int], bool] = lambda address, port: False
+    may_connect: Callable[[str, int, bool], bool] = lambda address, port, is_operators_word: True
 
     async def __call__(
         self, domain: str, preferred: TransportKind | None = None
@@ -111,7 +115,10 @@ class LookupRoute:
     async def _hosts(self, domain: str) -> tuple[str, ...] | Unroutable:
         if is_literal(domain):
             host = routes.bare_host(domain)
-            return _LOOP if self._is_own_host(host, (host,)) else (host,)
+            if self._is_own_host(host, (host,)):
+                return _LOOP
+            port = self.settings().federation.smtp_port
+            return (host,) if self.may_connect(host, port, False) else _FORBIDDEN
         answer = await self.resolver.mx(domain)
         if isinstance(answer, DnsFault):
             if answer is DnsFault.NXDOMAIN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from chatmail.domain.model.federation import PeerOverride
@@ -84,6 +85,14 @@ async def test_mail_that_would_come_back_is_refused_for_good() -> None:
     found = await refusal(relay)
     assert found == Unroutable(reply="554 5.4.6 Mail loops back to me", final_after_s=0.0)
     assert await refusal(relay, f"[{OWN}]") == found
+
+
+async def test_a_literal_that_may_not_be_connected_to_is_refused_for_good() -> None:
+    relay = RelayAbroad()
+    relay.route = attrs.evolve(relay.route, may_connect=lambda host, port, by_order: False)
+    assert await refusal(relay, "[10.0.0.1]") == Unroutable(
+        reply="550 5.4.4 The host's address is not allowed", final_after_s=0.0
+    )
 
 
 async def test_our_own_name_is_a_loop_even_without_address() -> None:
