@@ -16,7 +16,7 @@ from chatmail.domain.policy import routes
 from chatmail.domain.policy.retry import DAY_S, HOUR_S
 from chatmail.domain.policy.routes import MAX_MAIL_HOSTS, RouteFacts, RoutePlan, TargetError
 from chatmail.domain.ports.federation import PeerDirectory, PeerMemory
-from chatmail.domain.ports.remote import DnsFault, MxAnswer, Resolver
+from chatmail.domain.ports.remote import DnsFault, Resolver
 from chatmail.domain.ports.system import Clock, Log
 from chatmail.domain.usecases.lookup_sts import LookupSts
 
@@ -120,27 +120,24 @@ class LookupRoute:
             port = self.settings().federation.smtp_port
             return (host,) if self.may_connect(host, port, False) else _FORBIDDEN
         answer = await self.resolver.mx(domain)
+        hosts: Sequence[tuple[int, str]] = ((0, domain),)
         if isinstance(answer, DnsFault):
             if answer is DnsFault.NXDOMAIN:
                 return _NO_DOMAIN
             if answer in _DNS_BROKEN:
                 return _DNS_FAILED
-            return await self._reachable([(0, domain)])
-        if answer.is_null:
+        elif answer.is_null:
             return _NULL_MX
-        if not answer.hosts:
-            return await self._reachable([(0, domain)])
-        allowed = await self._allowed(domain, answer)
-        if isinstance(allowed, Unroutable):
-            return allowed
-        return await self._reachable(allowed)
+        elif answer.hosts:
+            hosts = [(one.preference, one.host) for one in answer.hosts]
+        allowed = await self._allowed(domain, hosts)
+        return await self._reachable(allowed) if allowed else _STS_FORBIDS
 
     async def _allowed(
-        self, domain: str, answer: MxAnswer
-    ) -> Sequence[tuple[int, str]] | Unroutable:
+        self, domain: str, hosts: Sequence[tuple[int, str]]
+    ) -> Sequence[tuple[int, str]]:
         """Leave out the hosts that MTA-STS does not name."""
-        hosts = [(one.preference, one.host) for one in answer.hosts]
-        policy = await self.sts(domain)
+        policy = await self.sts(domain, self.settings().federation.https_port)
         if policy is None or policy.mode == "none":
             return hosts
         named = [one for one in hosts if allows_host(policy.mx, one[1])]
@@ -148,7 +145,7 @@ class LookupRoute:
             if len(named) < len(hosts):
                 self.log.info("mta_sts_mismatch", hosts=len(hosts) - len(named))
             return hosts
-        return named or _STS_FORBIDS
+        return named
 
     async def _reachable(self, hosts: Sequence[tuple[int, str]]) -> tuple[str, ...] | Unroutable:
         """Leave out hosts without an address, ourselves, and whatever is no better than we are."""
