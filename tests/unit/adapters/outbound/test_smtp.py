@@ -247,6 +247,16 @@ async def test_a_wrong_certificate_is_never_talked_to(
     assert server.contents == []
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_the_systems_authorities_hold_beside_those_we_were_told(
+    authority: Authority, system_authority: Authority, is_told: bool
+) -> None:
+    """Contract 2: `federation.ca_file` are extra trust anchors."""
+    server = MailServer(system_authority.server("peer.example"))
+    result = await attempt(server, tls=TlsRule.VERIFY, authority=authority if is_told else None)
+    assert fates(result) == {"bob": DELIVERED}
+
+
 async def test_an_unknown_authority_is_never_talked_to(authority: Authority) -> None:
     result = await attempt(MailServer(authority.server("peer.example")), tls=TlsRule.VERIFY)
     assert result.fault is HopFault.TLS

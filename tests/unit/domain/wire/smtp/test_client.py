@@ -592,3 +592,7 @@ def test_odd_local_parts_are_quoted(local: str, expected: str) -> None:
 
 def test_a_literal_keeps_its_brackets() -> None:
     assert path(EmailAddress.parse("bob@127.0.0.1")) == "bob@[127.0.0.1]"
+
+
+def test_a_zone_is_left_out() -> None:
+    assert path(EmailAddress.parse("bob@[IPv6:fe80::1%a>b]")) == "bob@[IPv6:fe80::1]"
