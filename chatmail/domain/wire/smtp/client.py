@@ -280,14 +280,16 @@ class SmtpClient:
                 pass  # a reset at the beginning, done
 
     def _take_refusal_of_mail(self, reply: PeerReply) -> None:
-        # What was sent behind it is not worth waiting for: the connection is closed.
+        """Judge the message where the reply is about it; else the session is refused (A6.8)."""
         # RFC 1870 §6.1: too large for this server, as its SIZE would have said.
-        if reply.kind == 5 and (reply.subject == "3.4" or (reply.code, reply.subject) == (552, "")):
-            line = reply_line(reply.code, reply.lines, absent="5.3.4")
-            self._judge_rest(self._asked, RecipientFate.PERMANENT, line)
+        is_size = reply.subject == "3.4" or (reply.code, reply.subject) == (552, "")
+        if reply.kind == 4 or (reply.kind == 5 and is_size):
+            line = reply_line(reply.code, reply.lines, absent="5.3.4" if reply.kind == 5 else "")
+            self._judge_rest(self._asked, _fate(reply), line)
             self._ready.append(TransactionEnd(tuple(self._outcomes), ()))
             self._outcomes = []
-            self._end_session(HopFault.BROKEN, line)
+            # What was sent behind it is not worth waiting for.
+            self._end_session(HopFault.BUSY, line)
         else:
             self._refused(reply)
 

@@ -358,7 +358,6 @@ def test_the_verdict_holds_for_those_accepted(reply: str, fate: RecipientFate) -
     ("reply", "fault", "line"),
     [
         ("550 5.7.1 not you", HopFault.BROKEN, "550 5.7.1 not you"),
-        ("451 4.7.1 greylisted", HopFault.BUSY, "451 4.7.1 greylisted"),
         ("552 5.2.2 full", HopFault.BROKEN, "552 5.2.2 full"),
     ],
 )
@@ -366,6 +365,16 @@ def test_a_refused_sender_ends_the_session(reply: str, fault: HopFault, line: st
     """A6.8."""
     (end,) = pipelined("bob").hear(reply, "503 no", "503 no")
     assert end == SessionEnd(fault, line)
+
+
+def test_a_sender_to_come_again_is_a_word_on_the_message() -> None:
+    """A6.8: the next host is tried; the peer is there all the same."""
+    happened = pipelined("bob", "carol").hear("451 4.7.1 greylisted", "503 no", "503 no")
+    assert fates(end_of(happened)) == [
+        ("bob", TEMPORARY, "451 4.7.1 greylisted"),
+        ("carol", TEMPORARY, "451 4.7.1 greylisted"),
+    ]
+    assert isinstance(happened[-1], SessionEnd)
 
 
 @pytest.mark.parametrize("reply", ["552 5.3.4 too big", "552 Message size exceeds limit"])
