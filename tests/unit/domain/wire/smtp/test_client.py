@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import LocalProtocolError
 from chatmail.domain.model.federation import HopFault, RecipientFate
-from chatmail.domain.wire.smtp.client import SmtpClient, path
+from chatmail.domain.wire.smtp.client import SmtpClient
 from chatmail.domain.wire.smtp.client_events import (
     NEED_DATA,
     READY,
@@ -577,31 +577,3 @@ def test_any_server_leads_to_events_and_no_exception(
         if isinstance(event, TransactionEnd | SessionEnd):
             delivered = [o for o in event.outcomes if o.fate is DELIVERED]
             assert all(o.reply.startswith("2") for o in delivered)
-
-
-# --- paths ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("local", "expected"),
-    [
-        ("bob", "bob@peer.example"),
-        ("b.o-b+tag", "b.o-b+tag@peer.example"),
-        ("b..b", '"b..b"@peer.example'),
-        (".b", '".b"@peer.example'),
-        ('b"b', '"b\\"b"@peer.example'),
-        ("b\\", '"b\\\\"@peer.example'),
-        ("b>size=1", '"b>size=1"@peer.example'),
-    ],
-)
-def test_odd_local_parts_are_quoted(local: str, expected: str) -> None:
-    """A path cannot end early and go on as parameters."""
-    assert path(EmailAddress(local, "peer.example")) == expected
-
-
-def test_a_literal_keeps_its_brackets() -> None:
-    assert path(EmailAddress.parse("bob@127.0.0.1")) == "bob@[127.0.0.1]"
-
-
-def test_a_zone_is_left_out() -> None:
-    assert path(EmailAddress.parse("bob@[IPv6:fe80::1%a>b]")) == "bob@[IPv6:fe80::1]"
