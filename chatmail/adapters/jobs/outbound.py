@@ -453,7 +453,9 @@ class OutboundRunner:
     async def _expire(self) -> NoReturn:
         while True:
             await self._heal(self._expire_some)
-            await trio.sleep(EXPIRY_S)
+            limits = self.settings().queue
+            shortest_s = min(limits.max_age_s, limits.dsn_max_age_s) / 10
+            await trio.sleep(min(EXPIRY_S, max(1.0, shortest_s)))
 
     async def _expire_some(self) -> float:
         """Give up what is too old, due or not; one report per message (A7.1)."""
