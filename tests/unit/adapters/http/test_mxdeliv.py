@@ -445,3 +445,23 @@ async def test_a_peer_waits_for_the_store_and_not_the_memory(
                 sent += 65_536
         assert sent < 2_000_000
         there.nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_asks_before_it_sends_is_told_to_go_on_or_not(
+    surfaces: Surfaces, autojump_clock: trio.testing.MockClock
+) -> None:
+    asking = head(len(MESSAGE), b"Expect: 100-continue")
+    async with running(site(surfaces)) as there:
+        stream = there.connect(is_tls=True)
+        await stream.send_all(asking)
+        assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+        await stream.send_all(MESSAGE)
+        assert (await read_answer(stream))[1] == b"250 2.0.0 OK\r\n"
+        surfaces.relay.limit(max_message_bytes=100)
+        await stream.send_all(asking)
+        answer = b""
+        while b"552 5.3.4" not in answer:
+            octets = bytes(await stream.receive_some())
+            assert octets
+            answer += octets
+        assert b"HTTP/1.1 413 " in answer
