@@ -29,6 +29,7 @@ from chatmail.domain.model.message import Door, Envelope
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.policy.inbound import MAX_RECIPIENTS
+from chatmail.domain.policy.throttle import client_prefix
 from chatmail.domain.ports.system import Log
 from chatmail.domain.wire.mxdeliv import MxdelivFieldError, parse_recipients, parse_sender
 
@@ -145,6 +146,7 @@ class Mxdeliv:
     @contextmanager
     def _slot(self, source: str) -> Iterator[_Answer | None]:
         """Hold one of the places; yields the answer when there is none."""
+        source = client_prefix(source).key  # whoever has one IPv6 address has its whole /64
         if self._at_once.total() >= MAX_AT_ONCE:
             yield self._refused(Refuse(RefusalReason.QUEUE_FULL), RETRY_AFTER_S)
         elif self._at_once[source] >= MAX_PER_SOURCE:

@@ -326,6 +326,9 @@ async def test_eight_of_one_source(surfaces: Surfaces, monkeypatch: pytest.Monke
     assert await in_flight(surfaces, ["192.0.2.1"] * 8, "192.0.2.1") == (429, "30")
     assert await in_flight(surfaces, ["192.0.2.1"] * 8, "192.0.2.2") == (200, None)
     assert await in_flight(surfaces, ["127.0.0.1"] * 8, "127.0.0.1") == (429, "30")
+    network = [f"2001:db8::{number}" for number in range(8)]
+    assert await in_flight(surfaces, network, "2001:db8::f:1") == (429, "30")
+    assert await in_flight(surfaces, network, "2001:db8:0:1::1") == (200, None)
 
 
 async def test_sixty_four_of_all(surfaces: Surfaces, monkeypatch: pytest.MonkeyPatch) -> None:
