@@ -146,19 +146,19 @@ class Mxdeliv:
     @contextmanager
     def _slot(self, source: str) -> Iterator[_Answer | None]:
         """Hold one of the places; yields the answer when there is none."""
-        source = client_prefix(source).key  # whoever has one IPv6 address has its whole /64
+        prefix = client_prefix(source)  # whoever has one IPv6 address has its whole /64
         if self._at_once.total() >= MAX_AT_ONCE:
             yield self._refused(Refuse(RefusalReason.QUEUE_FULL), RETRY_AFTER_S)
-        elif self._at_once[source] >= MAX_PER_SOURCE:
+        elif self._at_once[prefix.key] >= MAX_PER_SOURCE and not prefix.is_exempt:
             yield self._refused(Refuse(RefusalReason.TOO_MANY_SESSIONS), RETRY_AFTER_S)
         else:
-            self._at_once[source] += 1
+            self._at_once[prefix.key] += 1
             try:
                 yield None
             finally:
-                self._at_once[source] -= 1
-                if not self._at_once[source]:
-                    del self._at_once[source]
+                self._at_once[prefix.key] -= 1
+                if not self._at_once[prefix.key]:
+                    del self._at_once[prefix.key]
 
     async def _receive(self, request: _Request) -> _Answer:
         envelope = self._envelope(request)
