@@ -92,15 +92,10 @@ class RunningRelay:
 
 def control_services(relay: Relay, running: RunningRelay) -> ControlServices:
     """Return what the control socket offers."""
-    return ControlServices(
-        settings=relay.change_settings,
-        operation=running,
-        tasks=named(relay.tasks),
-        queue=relay.desks.queue,
-        federation=relay.desks.federation,
-        dns=relay.desks.dns,
-        accounts=relay.desks.accounts(relay.site.relay),
+    services = ControlServices(
+        settings=relay.change_settings, operation=running, tasks=named(relay.tasks)
     )
+    return relay.desks.equip(services)
 
 
 def _utc(time_s: float) -> str:

@@ -19,12 +19,13 @@ from chatmail.adapters.system.sessions import SessionTable
 from chatmail.app import wiring_faces
 from chatmail.app.drain import Drain
 from chatmail.app.live_settings import LiveSettings
+from chatmail.app.operator_desks import OperatorDesks
 from chatmail.app.settings_follower import SettingsFollower
 from chatmail.app.site import Site
-from chatmail.app.wiring_desks import Desks, desks
 from chatmail.app.wiring_federation import Federation
 from chatmail.app.wiring_parts import Parts
 from chatmail.app.wiring_tls import open_keeper
+from chatmail.domain.formats.account_links import dclogin_link
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.tasks import RunTask
@@ -55,7 +56,7 @@ class Relay:
     settings_follower: SettingsFollower
     checks: Callable[[], list[Check]]
     tasks: RunTask
-    desks: Desks
+    desks: OperatorDesks
     federation: Federation
     entropy: SystemEntropy
 
@@ -106,7 +107,7 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             settings_follower=follower,
             checks=partial(site.checks, store, parts.host),
             tasks=parts.tasks(),
-            desks=desks(parts),
+            desks=parts.desks(lambda *pair: dclogin_link(site.relay(), *pair)),
             federation=parts.federation,
             entropy=parts.entropy,
         )

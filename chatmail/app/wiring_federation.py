@@ -24,13 +24,39 @@ from chatmail.domain.usecases.peer_policy import PeerPolicy
 from chatmail.domain.usecases.send_abroad import SendAbroad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chatmail.adapters.storage.store import Store
     from chatmail.adapters.system.clock import SystemClock, SystemEntropy
     from chatmail.adapters.system.logs import Log
     from chatmail.app.config_keys import BootConfig
     from chatmail.domain.model.settings import SettingsSnapshot
+    from chatmail.domain.ports.mail_auth import DkimRecord
+
+
+@attrs.frozen(kw_only=True)
+class KeyDesk:
+    """`SigningKeys` of the control face: what is made is used at once."""
+
+    folder: KeyFolder
+    signer: KeySigner
+
+    def records(self) -> Sequence[DkimRecord]:
+        return self.signer.records()
+
+    def to_come(self) -> Sequence[DkimRecord]:
+        names = {key.selector for key in self.folder.to_come()}
+        return [one for one in self.signer.records() if one.selector in names]
+
+    def rotate(self) -> Sequence[DkimRecord]:
+        self.folder.rotate()
+        self.signer.reload()
+        return self.to_come()
+
+    def activate(self) -> Sequence[DkimRecord]:
+        names = {key.selector for key in self.folder.activate()}
+        self.signer.reload()
+        return [one for one in self.signer.records() if one.selector in names]
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +73,10 @@ class Federation:
     count: CountPeers
     runner: OutboundRunner
     abroad: SendAbroad
+
+    def key_desk(self) -> KeyDesk:
+        """Return the keys in the operator's hands."""
+        return KeyDesk(folder=self.keys, signer=self.signer)
 
 
 def federation(
@@ -69,7 +99,7 @@ def federation(
         ipv6=boot.server.ipv6,
         prefers_ipv6=lambda: settings().federation.prefers_ipv6,
     )
-    outward = _outward(boot, resolver, reach)
+    outward = _outward(boot, settings, resolver, reach)
     keys = key_folder(boot)
     signer = KeySigner(keys, lambda: settings().identity, parse_forms(boot.dkim.canonicalization))
     policy = PeerPolicy(directory=store.peers, settings=settings)
@@ -90,6 +120,7 @@ def federation(
                 settings=settings,
                 log=log,
                 is_own=reach.is_own,
+                may_connect=reach.may_connect,
             ),
             transport=outward,
             memory=store.peer_memory,
@@ -135,7 +166,12 @@ def key_folder(boot: BootConfig) -> KeyFolder:
     return KeyFolder(boot.dkim_dir, boot.dkim.selector, parse_algorithms(boot.dkim.algorithms))
 
 
-def _outward(boot: BootConfig, resolver: TrioResolver, reach: Reach) -> Outward:
+def _outward(
+    boot: BootConfig,
+    settings: Callable[[], SettingsSnapshot],
+    resolver: TrioResolver,
+    reach: Reach,
+) -> Outward:
     major = chatmail.__version__.partition(".")[0]
     try:
         return Outward(
@@ -145,6 +181,7 @@ def _outward(boot: BootConfig, resolver: TrioResolver, reach: Reach) -> Outward:
             may_connect=reach.may_connect,
             hello_name=reach.hello_name,
             user_agent=f"chatmail/{major}",
+            https_port=lambda: settings().federation.https_port,
         )
     except OSError as error:
         raise PermanentFailure(f"federation.ca_file: cannot be used: {error.strerror}") from None

@@ -29,6 +29,7 @@ from chatmail.adapters.system.verified import (
 )
 from chatmail.app.drain import Drain
 from chatmail.app.live_settings import LiveSettings
+from chatmail.app.operator_desks import OperatorDesks
 from chatmail.app.site import Site
 from chatmail.app.wiring_federation import Federation, federation
 from chatmail.domain.model.queue import FailedRecipient
@@ -47,6 +48,8 @@ from chatmail.domain.usecases.submit import Submit
 from chatmail.domain.usecases.tasks import RunTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chatmail.adapters.system.logs import Log
     from chatmail.app.config_keys import BootConfig
 
@@ -240,6 +243,20 @@ class Parts:
             sessions=self.sessions,
             clock=self.clock,
             log=self.log,
+        )
+
+    def desks(self, link: Callable[[str, str], str] | None = None) -> OperatorDesks:
+        return OperatorDesks(
+            settings=self.settings,
+            store=self.store,
+            clock=self.clock,
+            entropy=self.entropy,
+            log=self.log,
+            hasher=self.hasher,
+            delete_account=self.delete_account(),
+            block_account=self.block_account(),
+            keys=self.federation.key_desk(),
+            link=link,
         )
 
     def tasks(self) -> RunTask:

@@ -30,8 +30,10 @@ Show: TypeAlias = Callable[[Any], str]
 
 DNS_PORT: Final = 53
 QUERY_S: Final = 3.0
-ANSWER_S: Final = 10.0
+ANSWER_S: Final = 5.0
 REMEMBER_S: Final = 60.0
+MUTE_S: Final = 10.0
+"""After a silence the resolver is not asked again for so long: a check has dozens of questions."""
 MAX_ZONES: Final = 64
 MAX_SERVERS: Final = 6
 MAX_RECORDS: Final = 50
@@ -58,6 +60,7 @@ class AuthoritativeReader:
         self._port = port
         self._backend = dns.asyncbackend.get_backend("trio")
         self._zones: list[_Zone] = []
+        self._mute_until = float("-inf")
 
     async def read(self, name: str, type: RecordType) -> tuple[str, ...] | DnsFault:
         """Return the records of one type at a name; CNAMEs are not followed."""
@@ -67,7 +70,7 @@ class AuthoritativeReader:
             return ()
         kind = dns.rdatatype.from_text(type)
         answer: dns.message.Message | None = None
-        with trio.move_on_after(ANSWER_S):
+        with trio.move_on_after(2 * ANSWER_S):
             zone = await self._zone(wanted)
             servers = () if zone is None else zone.servers
             answer = await self._ask_servers(servers, wanted, kind)
@@ -84,12 +87,15 @@ class AuthoritativeReader:
         for zone in self._zones:
             if name.is_subdomain(zone.origin):
                 return zone
+        if now < self._mute_until:
+            return None
         try:
             origin = await dns.asyncresolver.zone_for_name(
                 name, resolver=self._resolver, backend=self._backend
             )
             servers = await self._servers(origin)
-        except (dns.exception.DNSException, OSError):
+        except (dns.exception.DNSException, OSError) as error:
+            self._note(error)
             return None
         # A zone high up says nothing about what is delegated below it.
         if len(origin.labels) < 3:
@@ -139,15 +145,22 @@ class AuthoritativeReader:
     async def _ask_resolver(
         self, name: dns.name.Name, kind: dns.rdatatype.RdataType
     ) -> dns.message.Message | DnsFault:
+        if trio.current_time() < self._mute_until:
+            return DnsFault.TIMEOUT
         try:
             answer = await self._resolve(name, kind)
         except dns.resolver.NXDOMAIN:
             return dns.message.Message()
-        except dns.exception.Timeout:
+        except dns.exception.Timeout as error:
+            self._note(error)
             return DnsFault.TIMEOUT
         except (dns.exception.DNSException, OSError):
             return DnsFault.SERVFAIL
         return answer.response
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, dns.exception.Timeout):
+            self._mute_until = trio.current_time() + MUTE_S
 
 
 def _resolver(servers: Sequence[tuple[str, int]]) -> dns.asyncresolver.Resolver:

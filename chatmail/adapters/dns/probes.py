@@ -242,8 +242,10 @@ class _Lines:
 
     async def _line(self) -> bytes:
         while b"\n" not in self._buffer:
+            if len(self._buffer) > MAX_LINE_OCTETS:
+                raise ProbeFailed("sent a line without end")
             piece = await self._stream.receive_some(1024)
-            if not piece or len(self._buffer) > MAX_LINE_OCTETS:
+            if not piece:
                 raise ProbeFailed("ended the conversation")
             self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\n")

@@ -71,7 +71,10 @@ class TlsClient:
         verifies = rule is TlsRule.VERIFY
         context = (self._verifying if verifies else self._trusting)[alpn]
         name = None if _is_ip(host) and not verifies else host
-        tls = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
+        try:
+            tls = trio.SSLStream(stream, context, server_hostname=name, https_compatible=True)
+        except ValueError as error:
+            raise HopError(HopFault.TLS, "454 4.7.5 The host's name cannot be sent") from error
         if session := self._sessions.get((host, port, rule)):
             tls.session = session
         try:
@@ -161,7 +164,7 @@ class Connector:
             raise HopError(HopFault.CONNECT, _DNS_COMPLAINTS[found])
         allowed = [ip for ip in found if self._may_connect(ip, port, is_operators_word)]
         if not allowed:
-            raise HopError(HopFault.FORBIDDEN, "550 5.4.4 The host's address is not allowed")
+            raise HopError(HopFault.FORBIDDEN, "450 4.4.4 The host's address is not allowed")
         targets = [(ip, port) for ip in allowed[:MAX_AT_ONCE]]
         if len(targets) == 1:
             outcome = await self._connect_one(targets[0], timeout_s)
@@ -203,7 +206,10 @@ class Connector:
         """Return a connection, or one clean line that says why there is none."""
         host, port = target
         is_ipv6 = ":" in host
-        sock = trio.socket.socket(trio.socket.AF_INET6 if is_ipv6 else trio.socket.AF_INET)
+        try:
+            sock = trio.socket.socket(trio.socket.AF_INET6 if is_ipv6 else trio.socket.AF_INET)
+        except OSError as error:
+            return _complaint(error)
         try:
             if self._bind and (":" in self._bind) == is_ipv6:
                 await sock.bind((self._bind, 0))

@@ -6,6 +6,7 @@ redirects lead nowhere (RFC 8461 §3.3).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -43,8 +44,15 @@ class HttpsFetcher:
     """`HttpFetcher`; every document on a connection of its own."""
 
     def __init__(
-        self, connector: Connector, tls: TlsClient, user_agent: str, patience: Patience
+        self,
+        connector: Connector,
+        tls: TlsClient,
+        user_agent: str,
+        patience: Patience,
+        port: Callable[[], int] = lambda: 443,
     ) -> None:
+        """Args:  port: where other relays speak HTTPS, for URLs that do not say."""
+        self._port = port
         self._connector = connector
         self._tls = tls
         self._user_agent = user_agent
@@ -52,7 +60,7 @@ class HttpsFetcher:
 
     async def get(self, url: str, *, max_octets: int, timeout_s: float) -> Fetched | FetchFault:
         """Fetch a document; only `https` URLs are."""
-        target = _target(url)
+        target = _target(url, self._port())
         if target is None:
             return FetchFault.UNREACHABLE
         with trio.move_on_after(timeout_s):
@@ -115,11 +123,11 @@ class HttpsFetcher:
                 return FetchFault.UNREACHABLE
 
 
-def _target(url: str) -> _Target | None:
+def _target(url: str, default_port: int) -> _Target | None:
     """Take a URL apart; None: not one to fetch."""
     try:
         parts = urlsplit(url)
-        port = parts.port or 443
+        port = parts.port or default_port
         host = normalise_domain(parts.hostname or "")
     except (ValueError, AddressError):
         return None

@@ -50,6 +50,7 @@ NONSENSE: Final = "451 4.5.0 The server does not speak HTTP properly"
 
 _READ_OCTETS: Final = 16384
 _LAST_WORDS_S: Final = 1.0
+_REFUSALS: Final = 300
 _BEGINNING: Final = b"HTTP/1."
 _DEFAULT_PORTS: Final = {TransportKind.HTTPS: 443, TransportKind.HTTP: 80}
 
@@ -105,11 +106,15 @@ class HttpConnection:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._upload, head, letter, patience)
                     await self._read_answer()
-                    nursery.cancel_scope.cancel()
+                    if self._response is None or self._response.status_code >= _REFUSALS:
+                        nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
         if self._response is None:
             raise self._trouble(is_slow=patience.cancelled_caught)
+        if not self._is_all_sent and self._response.status_code < _REFUSALS:
+            # A success for half a message is none.
+            raise HopError(HopFault.BROKEN, NONSENSE)
         return _answer(self._response, self._body[:MAX_ANSWER_OCTETS])
 
     def _forget_request(self) -> None:

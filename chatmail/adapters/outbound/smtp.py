@@ -26,6 +26,7 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import LocalProtocolError
 from chatmail.domain.model.federation import (
     Hop,
+    HopFault,
     HopResult,
     RecipientOutcome,
     TlsRule,
@@ -77,7 +78,10 @@ class SmtpConnection:
 
     @property
     def is_stale(self) -> bool:
-        """It was kept, and ended before the server said anything about this transaction."""
+        """It was kept, and ended before the server accepted so much as a sender.
+
+        It may have been idle for too long, or have carried enough messages for the server's taste.
+        """
         return self._is_kept and self._machine.is_pristine
 
     def is_usable(self) -> bool:
@@ -261,13 +265,23 @@ class SmtpTransport:
         """Take a kept connection, or open one. Raises:  HopError."""
         if may_reuse and (kept := self.pool.take(_key(hop))) is not None:
             return kept
+        try:
+            return await self._open(hop, _TLS_USE[hop.tls])
+        except HopError as error:
+            if error.fault is not HopFault.TLS or hop.tls is not TlsRule.OPTIONAL:
+                raise
+        # Where TLS is optional, one that does not work is as good as none.
+        return await self._open(hop, TlsUse.NEVER)
+
+    async def _open(self, hop: Hop, use: TlsUse) -> SmtpConnection:
+        """Raises:  HopError."""
         stream = await self._connector.connect(
             hop.host,
             hop.port,
             is_operators_word=hop.is_operators_word,
             timeout_s=self._patience.smtp_connect,
         )
-        machine = SmtpClient(self._hello_name(), _TLS_USE[hop.tls])
+        machine = SmtpClient(self._hello_name(), use)
         connection = SmtpConnection(stream, machine, hop, self._tls, self._patience)
         try:
             await connection.open()

@@ -33,17 +33,19 @@ class Outward:
         may_connect: MayConnect,
         hello_name: Callable[[], str],
         user_agent: str,
+        https_port: Callable[[], int] = lambda: 443,
         patience: Patience | None = None,
     ) -> None:
         """Args:  ca_file: trust anchors besides the system's. bind: IP address to connect from,
             "" any. may_connect: asked before each connection. hello_name: our name for EHLO.
+            https_port: of other relays, for what is fetched.
 
         Raises:  OSError: `ca_file` cannot be read, or has no certificate.
         """
         patience = patience or Patience()
         tls = TlsClient(ca_file)
         connector = Connector(resolver, may_connect, bind=bind, patience=patience)
-        self.fetcher: HttpFetcher = HttpsFetcher(connector, tls, user_agent, patience)
+        self.fetcher: HttpFetcher = HttpsFetcher(connector, tls, user_agent, patience, https_port)
         self._smtp = SmtpTransport(connector, tls, hello_name, patience)
         self._mxdeliv = MxdelivTransport(connector, tls, user_agent, patience)
 

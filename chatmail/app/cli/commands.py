@@ -13,6 +13,7 @@ from chatmail.app.cli.command import Command, Run, action, nothing
 from chatmail.app.cli.dns import DNS_COMMANDS
 from chatmail.app.cli.federation import FEDERATION_COMMANDS
 from chatmail.app.cli.queue import QUEUE_COMMANDS
+from chatmail.app.cli.selftest import TEST_COMMANDS
 
 
 def _setting_name(parser: ArgumentParser) -> None:
@@ -156,6 +157,7 @@ COMMANDS: Final[Sequence[Command]] = (
     *QUEUE_COMMANDS,
     *FEDERATION_COMMANDS,
     *DNS_COMMANDS,
+    *TEST_COMMANDS,
     Command(path=("version",), run=status.show_version, help="name and version"),
 )
 

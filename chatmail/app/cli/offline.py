@@ -23,7 +23,6 @@ from chatmail.app.config import LoadedConfig
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.tasks import named
 from chatmail.app.wiring import parts_of
-from chatmail.app.wiring_desks import desks
 from chatmail.domain.model.errors import PermanentFailure
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
@@ -79,15 +78,11 @@ async def _call(loaded: LoadedConfig, method: str, params: Mapping[str, object])
             settings = LiveSettings(loaded, log, is_serving=False)
             settings.start_with(await store.settings.all())
             parts = parts_of(loaded, log, settings, store)
-            desk = desks(parts)
             services = ControlServices(
                 settings=ChangeSettings(store=store.settings, in_force=settings),
                 tasks=named(parts.tasks()),
-                queue=desk.queue,
-                federation=desk.federation,
-                dns=desk.dns,
-                accounts=desk.accounts(),
             )
+            services = parts.desks().equip(services)
             outcome = await _answer(services, method, params)
             nursery.cancel_scope.cancel()
     except StateDirectoryInUse:

@@ -16,7 +16,7 @@ from chatmail.domain.policy import routes
 from chatmail.domain.policy.retry import DAY_S, HOUR_S
 from chatmail.domain.policy.routes import MAX_MAIL_HOSTS, RouteFacts, RoutePlan, TargetError
 from chatmail.domain.ports.federation import PeerDirectory, PeerMemory
-from chatmail.domain.ports.remote import DnsFault, MxAnswer, Resolver
+from chatmail.domain.ports.remote import DnsFault, Resolver
 from chatmail.domain.ports.system import Clock, Log
 from chatmail.domain.usecases.lookup_sts import LookupSts
 
@@ -47,6 +47,9 @@ _DNS_FAILED: Final = Unroutable(
 )
 _NO_ADDRESS: Final = Unroutable(reply="450 4.4.4 No address of a mail host", final_after_s=DAY_S)
 _LOOP: Final = Unroutable(reply="554 5.4.6 Mail loops back to me", final_after_s=0.0)
+_FORBIDDEN: Final = Unroutable(
+    reply="550 5.4.4 The host's address is not allowed", final_after_s=0.0
+)
 _STS_FORBIDS: Final = Unroutable(
     reply="451 4.7.5 MTA-STS policy allows none of the mail hosts", final_after_s=NEVER_S
 )
@@ -67,6 +70,7 @@ class LookupRoute:
     settings: Callable[[], SettingsSnapshot]
     log: Log
     is_own: Callable[[str, int], bool] = lambda address, port: False
+    may_connect: Callable[[str, int, bool], bool] = lambda address, port, is_operators_word: True
 
     async def __call__(
         self, domain: str, preferred: TransportKind | None = None
@@ -111,29 +115,29 @@ class LookupRoute:
     async def _hosts(self, domain: str) -> tuple[str, ...] | Unroutable:
         if is_literal(domain):
             host = routes.bare_host(domain)
-            return _LOOP if self._is_own_host(host, (host,)) else (host,)
+            if self._is_own_host(host, (host,)):
+                return _LOOP
+            port = self.settings().federation.smtp_port
+            return (host,) if self.may_connect(host, port, False) else _FORBIDDEN
         answer = await self.resolver.mx(domain)
+        hosts: Sequence[tuple[int, str]] = ((0, domain),)
         if isinstance(answer, DnsFault):
             if answer is DnsFault.NXDOMAIN:
                 return _NO_DOMAIN
             if answer in _DNS_BROKEN:
                 return _DNS_FAILED
-            return await self._reachable([(0, domain)])
-        if answer.is_null:
+        elif answer.is_null:
             return _NULL_MX
-        if not answer.hosts:
-            return await self._reachable([(0, domain)])
-        allowed = await self._allowed(domain, answer)
-        if isinstance(allowed, Unroutable):
-            return allowed
-        return await self._reachable(allowed)
+        elif answer.hosts:
+            hosts = [(one.preference, one.host) for one in answer.hosts]
+        allowed = await self._allowed(domain, hosts)
+        return await self._reachable(allowed) if allowed else _STS_FORBIDS
 
     async def _allowed(
-        self, domain: str, answer: MxAnswer
-    ) -> Sequence[tuple[int, str]] | Unroutable:
+        self, domain: str, hosts: Sequence[tuple[int, str]]
+    ) -> Sequence[tuple[int, str]]:
         """Leave out the hosts that MTA-STS does not name."""
-        hosts = [(one.preference, one.host) for one in answer.hosts]
-        policy = await self.sts(domain)
+        policy = await self.sts(domain, self.settings().federation.https_port)
         if policy is None or policy.mode == "none":
             return hosts
         named = [one for one in hosts if allows_host(policy.mx, one[1])]
@@ -141,7 +145,7 @@ class LookupRoute:
             if len(named) < len(hosts):
                 self.log.info("mta_sts_mismatch", hosts=len(hosts) - len(named))
             return hosts
-        return named or _STS_FORBIDS
+        return named
 
     async def _reachable(self, hosts: Sequence[tuple[int, str]]) -> tuple[str, ...] | Unroutable:
         """Leave out hosts without an address, ourselves, and whatever is no better than we are."""

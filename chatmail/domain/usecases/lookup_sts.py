@@ -35,9 +35,10 @@ class LookupSts:
     clock: Clock
     _asked_s: dict[str, float] = attrs.field(init=False, factory=dict)
 
-    async def __call__(self, domain: str) -> StsPolicy | None:
+    async def __call__(self, domain: str, port: int = 443) -> StsPolicy | None:
         """Return the policy in force for a normalised name; None: there is none.
 
+        Args:  port: where other relays serve HTTPS.
         Never raises for what a peer does.
         """
         now_s = self.clock.now_s()
@@ -52,7 +53,7 @@ class LookupSts:
         # No record is no reason to drop a policy: whoever can hide one from us could switch it off.
         if current is None or (known is not None and _is_fresh(known, current, now_s)):
             return known
-        return await self._refresh(domain, current, known)
+        return await self._refresh(domain, port, current, known)
 
     def _was_asked(self, domain: str) -> bool:
         asked_s = self._asked_s.get(domain)
@@ -65,9 +66,9 @@ class LookupSts:
             del self._asked_s[next(iter(self._asked_s))]
 
     async def _refresh(
-        self, domain: str, current: str, known: StsPolicy | None
+        self, domain: str, port: int, current: str, known: StsPolicy | None
     ) -> StsPolicy | None:
-        terms = await self._fetch(domain)
+        terms = await self._fetch(f"mta-sts.{domain}" + (f":{port}" if port != 443 else ""))
         if terms is None:
             return known
         now = int(self.clock.now_s())
@@ -82,9 +83,9 @@ class LookupSts:
         self.memory.remember_sts(policy)
         return policy
 
-    async def _fetch(self, domain: str) -> StsTerms | None:
+    async def _fetch(self, authority: str) -> StsTerms | None:
         found = await self.fetcher.get(
-            f"https://mta-sts.{domain}/.well-known/mta-sts.txt",
+            f"https://{authority}/.well-known/mta-sts.txt",
             max_octets=MAX_POLICY_OCTETS,
             timeout_s=FETCH_S,
         )

@@ -142,6 +142,7 @@ class ManageQueue:
             health = self.memory.health(domain)
             if health.not_before_s > 0:
                 self.memory.remember(attrs.evolve(health, not_before_s=0.0))
+        await self.memory.save(self.clock.now_s())
         count = await self.queue.retry(wanted, self.clock.now_s())
         self.log.info("queue_retried", entries=count)
         return count

@@ -38,10 +38,7 @@ def make_world(expires_in_s: float = 60 * 86400.0) -> World:
         checks=lambda: [SimpleNamespace(name="disk", ok=True, remedy="")],
         change_settings="the use case",
         tasks=SimpleNamespace(others={}),
-        site=SimpleNamespace(relay=None),
-        desks=SimpleNamespace(
-            queue="the queue", federation="peers", dns="names", accounts=lambda _relay: "accounts"
-        ),
+        desks=SimpleNamespace(equip=lambda services: attrs.evolve(services, queue="the queue")),
     )
     listening = SimpleNamespace(addresses=lambda: [("imaps", "127.0.0.1", 993)])
 
@@ -93,8 +90,7 @@ def test_the_socket_offers_settings_and_the_relay() -> None:
     services = control_services(world.relay, world.running)
     assert services.settings == "the use case"  # type: ignore[comparison-overlap]
     assert services.operation is world.running
-    desks = (services.queue, services.federation, services.dns, services.accounts)
-    assert desks == ("the queue", "peers", "names", "accounts")  # type: ignore[comparison-overlap]
+    assert services.queue == "the queue"  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize("sources", [0, 1])

@@ -61,6 +61,7 @@ class _Step(enum.Enum):
     HELO = enum.auto()
     STARTTLS = enum.auto()
     RSET = enum.auto()
+    ABANDON = enum.auto()  # also a reset, at the end of a transaction without content
     MAIL = enum.auto()
     RCPT = enum.auto()
     DATA = enum.auto()
@@ -92,12 +93,12 @@ class SmtpClient:
         self._accepted: list[EmailAddress] = []
         self._postponed: list[EmailAddress] = []
         self._outcomes: list[RecipientOutcome] = []
-        self._is_resetting = False
+        self._is_pristine = False
 
     @property
     def is_pristine(self) -> bool:
-        """Nothing of the transaction under way was judged yet; a reset was not even confirmed."""
-        return self._is_resetting
+        """Not even the sender of the transaction under way was accepted yet."""
+        return self._is_pristine
 
     # --- what the shell says -----------------------------------------------------------------
 
@@ -143,8 +144,8 @@ class SmtpClient:
             self._finish_transaction()
             return
         self.phase = Phase.ENVELOPE
+        self._is_pristine = True
         if with_reset:
-            self._is_resetting = True
             self._script.append((_Step.RSET, "RSET"))
         self._script.append((_Step.MAIL, self._mail(transaction)))
         for recipient in transaction.recipients:
@@ -252,7 +253,7 @@ class SmtpClient:
         if is_last and self._script and not self._accepted and not self._owed:
             # Without PIPELINING there is no need to ask for DATA.
             self._script.clear()
-            self._script.append((_Step.RSET, "RSET"))
+            self._script.append((_Step.ABANDON, "RSET"))
 
     @staticmethod
     def _is_too_many(reply: PeerReply) -> bool:
@@ -263,26 +264,20 @@ class SmtpClient:
 
     def _take_transaction(self, step: _Step, reply: PeerReply) -> None:
         match step:
-            case _Step.RSET:
-                self._take_reset(reply)
+            case _Step.RSET | _Step.ABANDON if reply.kind != 2:
+                self._break(NONSENSE)
+            case _Step.ABANDON | _Step.LONE_DOT:
+                self._finish_transaction()
             case _Step.MAIL if reply.kind != 2:
                 self._take_refusal_of_mail(reply)
+            case _Step.MAIL:
+                self._is_pristine = False
             case _Step.DATA:
                 self._take_data(reply)
-            case _Step.LONE_DOT:
-                self._finish_transaction()
             case _Step.VERDICT:
                 self._take_verdict(reply)
             case _:
-                pass
-
-    def _take_reset(self, reply: PeerReply) -> None:
-        if reply.kind != 2:
-            self._break(NONSENSE)
-        elif self._is_resetting:
-            self._is_resetting = False
-        else:
-            self._finish_transaction()
+                pass  # a reset at the beginning, done
 
     def _take_refusal_of_mail(self, reply: PeerReply) -> None:
         # What was sent behind it is not worth waiting for: the connection is closed.
@@ -307,7 +302,7 @@ class SmtpClient:
                 self._ready.append(Send(b".\r\n"))
         elif reply.kind in (4, 5):
             self._judge_rest(self._accepted, _fate(reply), reply.line)
-            self._script.append((_Step.RSET, "RSET"))
+            self._script.append((_Step.ABANDON, "RSET"))
         else:
             self._break(NONSENSE)
 
@@ -371,7 +366,7 @@ class SmtpClient:
         self._accepted = []
         self._postponed = []
         self._outcomes = []
-        self._is_resetting = False
+        self._is_pristine = False
 
     # --- commands ----------------------------------------------------------------------------
 

@@ -76,13 +76,26 @@ def limited(answer: Answerer, *, udp_octets: int = 1232) -> Answerer:
     return over_udp
 
 
+async def _sockets() -> tuple[trio.socket.SocketType, list[trio.SocketListener]]:
+    """Bind one port for both; where it is taken for TCP, another."""
+    for _ in range(20):
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        udp = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
+        try:
+            await udp.bind(listeners[0].socket.getsockname())
+        except OSError:
+            udp.close()
+            await listeners[0].aclose()
+        else:
+            return udp, listeners
+    raise OSError("no port is free for both")
+
+
 @asynccontextmanager
 async def dns_server(answer: Answerer) -> AsyncIterator[tuple[str, int]]:
     """Serve both transports on one port; yield its address."""
-    udp = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
-    await udp.bind(("127.0.0.1", 0))
+    udp, listeners = await _sockets()
     address: tuple[str, int] = udp.getsockname()
-    listeners = await trio.open_tcp_listeners(address[1], host="127.0.0.1")
     over_udp = limited(answer)
 
     async def serve_udp() -> None:

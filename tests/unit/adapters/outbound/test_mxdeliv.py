@@ -305,6 +305,29 @@ async def test_a_refusal_before_the_body_is_out_is_heard() -> None:
     assert fates(result) == {"bob": PERMANENT}
 
 
+async def test_a_success_before_the_body_is_out_is_none() -> None:
+    """A server that answers 200 to whatever comes has not got the message."""
+
+    async def server(stream: PeerStream) -> None:
+        await stream.until(b"\r\n\r\n")
+        await stream.send(answer("200 OK", "OK", "Connection: close"))
+        await trio.sleep_forever()
+
+    result = await attempt(server, letter(content=b"x" * 20_000_000), patience=HASTE)
+    assert (result.fault, result.outcomes) == (HopFault.BROKEN, ())
+
+
+async def test_a_success_early_in_a_body_that_gets_out_is_one() -> None:
+    async def server(stream: PeerStream) -> None:
+        head = (await stream.until(b"\r\n\r\n")).decode()
+        await stream.send(answer("200 OK", "OK"))
+        await stream.exactly(int(head.partition("Content-Length: ")[2].partition("\r\n")[0]))
+        await trio.sleep_forever()
+
+    result = await attempt(server, letter(content=b"x" * 5_000_000))
+    assert fates(result) == {"bob": DELIVERED}
+
+
 async def test_a_refusal_and_a_reset_before_the_body_is_out_is_heard(authority: Authority) -> None:
     async def server(stream: PeerStream) -> None:
         await stream.until(b"\r\n\r\n")

@@ -273,6 +273,23 @@ async def test_stripped_starttls_is_a_fault(rule: TlsRule) -> None:
     assert server.contents == []
 
 
+async def test_optional_tls_that_fails_is_done_without() -> None:
+    async def server(stream: PeerStream) -> None:
+        await stream.send("220 x\r\n")
+        await stream.line()
+        await stream.send("250-x\r\n250 STARTTLS\r\n")
+        await stream.line()
+        await stream.send("220 go\r\nthis is no TLS\r\n")
+        await stream.stream.receive_some()
+
+    plain = MailServer()
+    transport = smtp_transport()
+    async with peer(server, plain) as served:
+        result = await transport.attempt(smtp_hop(served.port, TlsRule.OPTIONAL), letter())
+        transport.pool.close()
+    assert fates(result) == {"bob": DELIVERED}
+
+
 async def test_optional_tls_goes_on_in_clear() -> None:
     assert fates(await attempt(MailServer(), tls=TlsRule.OPTIONAL)) == {"bob": DELIVERED}
 
@@ -580,11 +597,17 @@ async def _dismiss(stream: PeerStream) -> None:
     await stream.send("421 4.4.2 idle for too long\r\n")
 
 
+async def _enough(stream: PeerStream) -> None:
+    await stream.line()
+    await stream.send("250 ok\r\n451 4.7.0 too many messages in this session\r\n")
+    await stream.line()
+
+
 async def _leave(stream: PeerStream) -> None:
     await stream.send("421 4.4.2 idle for too long\r\n")
 
 
-@pytest.mark.parametrize("then", [_close, _dismiss, _leave])
+@pytest.mark.parametrize("then", [_close, _dismiss, _enough, _leave])
 async def test_a_kept_connection_that_ended_is_replaced_once(
     then: Callable[[PeerStream], Awaitable[None]],
 ) -> None:

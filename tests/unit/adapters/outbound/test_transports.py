@@ -57,7 +57,7 @@ async def test_forbidden_addresses_are_told(kind: TransportKind) -> None:
     hop = attrs.evolve(http_hop(443), transport=kind)
     result = await outward(allows=False).attempt(hop, letter())
     assert (result.fault, result.outcomes) == (HopFault.FORBIDDEN, ())
-    assert result.reply.startswith("550 5.4.4 ")
+    assert result.reply.startswith("450 4.4.4 ")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from chatmail.app.cli.context import Context
 from chatmail.app.cli.output import Exit
 from chatmail.app.cli.parser import Invocation, parse
 from chatmail.app.cli.run import run
+from chatmail.app.selftest.checks import Result, Trial
 from chatmail.domain.formats.zone import RecordType, needed_records
 from chatmail.domain.model.federation import LedgerEvent, PeerHealth
 from chatmail.domain.model.outbound import queue_name
@@ -356,3 +357,67 @@ def test_given_passwords_are_not_repeated(tool: Tool, monkeypatch: pytest.Monkey
 
 def test_a_ban_without_account_is_told(tool: Tool) -> None:
     assert "there is no account" in tool.text(f"accounts ban {ANN} a reason")
+
+
+# --- test -----------------------------------------------------------------------------------------
+
+
+def trying(tool: Tool, monkeypatch: pytest.MonkeyPatch, *, is_ok: bool) -> list[Trial]:
+    """Have checks end as told, in a relay that runs; returns the trials they were made on."""
+    trials: list[Trial] = []
+
+    def run_none(trial: Trial, names: list[str]) -> list[Result]:
+        trials.append(trial)
+        if trial.create is not None:
+            trial.account(0)
+        return [Result(name=name, is_ok=is_ok, detail="why", seconds=0.5) for name in names]
+
+    monkeypatch.setattr("chatmail.app.cli.selftest.run_checks", run_none)
+    status = {
+        "domain": "chat.example",
+        "listeners": [
+            {"service": "smtp", "host": "0.0.0.0", "port": 25},
+            {"service": "imaps", "host": "[::]", "port": 993},
+            {"service": "imaps", "host": "192.0.2.1", "port": 993},
+        ],
+        "registration": {"jit": False, "token_required": False},
+    }
+    inner = tool.answer
+
+    def answer(method: str, params: Mapping[str, object] | None) -> Any:
+        return status if method == "server.status" else inner(method, params)
+
+    monkeypatch.setattr(tool, "answer", answer)
+    return trials
+
+
+def test_the_self_test_uses_this_servers_listeners_and_leaves_nothing(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trying(tool, monkeypatch, is_ok=True)
+    assert "all is well" in tool.text("test --local")
+    assert trials[0].target.ports == {"smtp": ("127.0.0.1", 25), "imaps": ("::1", 993)}
+    assert trials[0].expects_jit is False
+    assert len(trials[0].accounts) == 1
+    assert tool.data("accounts list")["total"] == 0
+    assert tool.data("ban-list")["total"] == 0
+
+
+def test_a_failed_self_test_ends_with_6(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    trying(tool, monkeypatch, is_ok=False)
+    code, out, _ = tool("test -k federation-st --json")
+    assert code == Exit.CHECK_FAILED
+    document = json.loads(out)
+    assert (document["ok"], document["data"]["failed"]) == (False, ["federation-starttls"])
+    assert "1 of 1 checks failed" in tool("test -k federation-st")[1]
+    assert tool("test -k nonsense")[0] == Exit.USAGE
+
+
+def test_a_relay_elsewhere_is_tested_at_its_public_ports(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trying(tool, monkeypatch, is_ok=True)
+    tool.text("test --online far.example")
+    assert trials[0].target.ports["submissions"] == ("far.example", 465)
+    assert trials[0].target.context.check_hostname is True
+    assert trials[0].create is None

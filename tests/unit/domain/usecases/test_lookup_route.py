@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from chatmail.domain.model.federation import PeerOverride
@@ -84,6 +85,14 @@ async def test_mail_that_would_come_back_is_refused_for_good() -> None:
     found = await refusal(relay)
     assert found == Unroutable(reply="554 5.4.6 Mail loops back to me", final_after_s=0.0)
     assert await refusal(relay, f"[{OWN}]") == found
+
+
+async def test_a_literal_that_may_not_be_connected_to_is_refused_for_good() -> None:
+    relay = RelayAbroad()
+    relay.route = attrs.evolve(relay.route, may_connect=lambda host, port, by_order: False)
+    assert await refusal(relay, "[10.0.0.1]") == Unroutable(
+        reply="550 5.4.4 The host's address is not allowed", final_after_s=0.0
+    )
 
 
 async def test_our_own_name_is_a_loop_even_without_address() -> None:
@@ -219,11 +228,27 @@ async def test_dns_is_not_asked_for_every_message() -> None:
     assert relay.resolver.asked.count(("txt", f"_mta-sts.{PEER}")) == 1
 
 
-async def test_literals_and_domains_without_mx_have_no_policy() -> None:
+async def test_literals_have_no_policy() -> None:
     relay = RelayAbroad()
     await relay.route("[203.0.113.7]")
+    assert relay.resolver.asked == []
+
+
+async def test_a_domain_that_is_its_own_mail_host_has_to_be_named_too() -> None:
+    relay = RelayAbroad()
+    publish(relay, sts(PEER))
+    assert await smtp_hosts(relay) == [PEER]
+    publish(relay, sts("mx.peer.test"), id="2")
+    relay.clock.now += HOUR
+    assert "4.7.5" in (await refusal(relay)).reply
+
+
+async def test_policies_are_fetched_where_relays_serve_https() -> None:
+    relay = RelayAbroad()
+    relay.federate(https_port=8443)
+    publish(relay, sts(PEER))
     await relay.route(PEER)
-    assert not any(kind == "txt" for kind, _ in relay.resolver.asked)
+    assert relay.fetcher.asked == [f"https://mta-sts.{PEER}:8443/.well-known/mta-sts.txt"]
 
 
 async def test_what_was_asked_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,10 +65,15 @@ async def test_a_retry_makes_entries_due_and_lifts_the_backoff() -> None:
     world = Operator()
     id = world.queue_mail(ANN, "b@dead.example")
     now_s = world.clock.now_s()
-    world.memory.remember(PeerHealth(domain="dead.example", not_before_s=now_s + 3600))
-    world.memory.remember(PeerHealth(domain="other.example", not_before_s=now_s + 3600))
+    world.memory.remember(
+        PeerHealth(domain="dead.example", not_before_s=now_s + 3600, updated_s=int(now_s))
+    )
+    world.memory.remember(
+        PeerHealth(domain="other.example", not_before_s=now_s + 3600, updated_s=int(now_s))
+    )
     assert await world.manage_queue().retry(QueueFilter(message=id)) == 1
     assert world.memory.health("dead.example").not_before_s == 0
+    assert world.memory.saves == 1
     assert world.memory.health("other.example").not_before_s == now_s + 3600
     assert len(await world.outbound.claim("dead.example", now_s, 60, 10)) == 1
 

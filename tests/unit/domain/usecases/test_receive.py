@@ -41,6 +41,11 @@ def reason_of(outcome: Accepted | Refuse) -> RefusalReason:
 # --- what is stored -----------------------------------------------------------------------------
 
 
+def another(octets: bytes, number: int) -> bytes:
+    """The same message under another Message-ID: a second arrival is no second copy."""
+    return octets.replace(b"Message-ID: <", b"Message-ID: <%d" % number, 1)
+
+
 async def test_a_message_reaches_every_recipient_without_its_trace(relay: InboundRelay) -> None:
     bob, carol = relay.accounts.add(BOB), relay.accounts.add(CAROL)
     trace = [
@@ -87,7 +92,7 @@ async def test_a_report_is_reduced_to_what_clients_need(relay: InboundRelay) -> 
     assert b"Action: failed" in stored
     assert stored.count(b"line\r\n") * 6 <= 4096
     relay.change("gate", minimise_bounces=False)
-    await relay.hand_in(octets, sender=None)
+    await relay.hand_in(another(octets, 2), sender=None)
     assert secret in (await relay.inbox(bob))[1]
 
 
@@ -332,14 +337,14 @@ async def test_a_full_mailbox_is_trimmed_and_else_reported(relay: InboundRelay) 
     bob = relay.accounts.add(BOB)
     relay.limit(max_mailbox_bytes=5000)
     await relay.hand_in(MESSAGE)
-    await relay.hand_in(MESSAGE)
-    await relay.hand_in(MESSAGE)  # everything is of today: nothing may go
+    await relay.hand_in(another(MESSAGE, 2))
+    await relay.hand_in(another(MESSAGE, 3))  # everything is of today: nothing may go
     assert len(await relay.inbox(bob)) == 2
     (failed,) = relay.intake.committed[-1].reports[0].failed
     assert failed.reason is RefusalReason.OVER_QUOTA
     relay.clock.now += 2 * 86_400
     relay.receive.take_in._room._resting.clear()
-    assert isinstance(await relay.hand_in(MESSAGE), Accepted)
+    assert isinstance(await relay.hand_in(another(MESSAGE, 4)), Accepted)
     assert relay.intake.committed[-1].reports == ()
     assert relay.intake.committed[-1].deliveries[0].mailbox == bob.inbox
 

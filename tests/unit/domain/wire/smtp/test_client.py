@@ -451,19 +451,22 @@ def test_a_kept_session_begins_with_a_reset() -> None:
     (sent,) = dialogue.begin(transaction("carol"), with_reset=True)
     assert isinstance(sent, list)
     assert [line.partition(" ")[0] for line in sent] == ["RSET", "MAIL", "RCPT", "DATA"]
+    assert dialogue.hear("250 ok") == []
     assert dialogue.machine.is_pristine
     assert dialogue.hear("250 ok") == []
     assert not dialogue.machine.is_pristine
-    assert dialogue.hear("250 ok", "250 ok", "354 go") == [SEND_CONTENT]
+    assert dialogue.hear("250 ok", "354 go") == [SEND_CONTENT]
     assert dialogue.machine.transactions == 2
 
 
-@pytest.mark.parametrize("how", ["eof", "421"])
+@pytest.mark.parametrize("how", ["eof", "421", "refused"])
 def test_a_kept_session_that_is_over_says_so(how: str) -> None:
     dialogue = delivered()
     dialogue.begin(transaction("carol"), with_reset=True)
     if how == "eof":
         dialogue.lose()
+    elif how == "refused":
+        dialogue.hear("250 ok", "451 4.7.0 enough messages")
     else:
         dialogue.hear("421 4.4.2 idle for too long")
     assert dialogue.machine.is_pristine
