@@ -181,7 +181,7 @@ def test_what_is_too_old_is_reported_with_its_reason(net: Network) -> None:
     with SmtpPeer(address, net.smtp_port, script), web_peer(net, "c.test") as well:
         message_id, reply = alice.send("bob@b.test", "carol@c.test", other.address)
         assert reply.code == 250
-        report = alice.await_report(message_id, 30)
+        report = alice.await_report(message_id, 80)
         well.await_posts(1)
     assert set(report.failed) == {"bob@b.test"}
     assert report.failed["bob@b.test"].startswith(("4.", "5."))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import wire
 from tests.e2e.cores import Cores, await_text, introduce
-from tests.e2e.peers import HttpPeer
-from tests.e2e.relay import wait_until
+from tests.e2e.dns_zone import DnsServer
+from tests.e2e.federation import Signer
+from tests.e2e.peers import OK, Answer, HttpPeer, SmtpPeer, SmtpScript
+from tests.e2e.relay import COMMAND, wait_until
 from tests.e2e.separate_hosts import HostRelay, Internet, internet
-from tests.e2e.users import User
+from tests.e2e.users import User, by_smtp
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
@@ -100,33 +104,141 @@ def test_an_address_with_a_web_server_in_clear_alone_is_reached(
     assert request.all("host") == [there.address]
 
 
-def test_names_work_across_hosts_and_a_loop_is_seen(net: Internet) -> None:
-    """A2.6: an exchanger that is our own address, though we listen on all of them."""
-    dns = net.dns()
-    one, two = net.relay("one.test", dns), net.relay("two.test", dns)
-    alice, bob = user_of(one), user_of(two)
+@pytest.fixture(scope="module")
+def dns(net: Internet) -> DnsServer:
+    return net.dns()
+
+
+@pytest.fixture(scope="module")
+def one(net: Internet, dns: DnsServer) -> HostRelay:
+    return net.relay("one.test", dns)
+
+
+@pytest.fixture(scope="module")
+def alice(one: HostRelay) -> User:
+    return user_of(one)
+
+
+def test_names_work_across_hosts(net: Internet, dns: DnsServer, alice: User) -> None:
+    bob = user_of(net.relay("two.test", dns))
     await_message(bob, send(alice, bob.address))
     await_message(alice, send(bob, alice.address))
+
+
+def test_a_loop_is_seen_though_we_listen_everywhere(
+    dns: DnsServer, one: HostRelay, alice: User
+) -> None:
+    """A2.6: an exchanger that is our own address, by a name that is not ours."""
     dns.zone.put("loop.test", "MX", "10 mx.loop.test.")
     dns.zone.put("mx.loop.test", "A", one.place.address)
     _, reply = one.place.run(lambda: alice.send("bob@loop.test"))
     assert "5.4.6" in reply.text
 
 
-def test_nobody_is_led_to_the_metadata_service(net: Internet) -> None:
-    """SSRF: link-local addresses are never connected to, whatever DNS says."""
-    dns = net.dns()
-    relay = net.relay("three.test", dns)
-    alice = user_of(relay)
+def test_nobody_is_led_to_this_machine_or_to_the_metadata_service(
+    dns: DnsServer, one: HostRelay, alice: User
+) -> None:
+    """SSRF: loopback and link-local addresses are not connected to, whatever DNS says."""
     for name, address in (("meta.test", "169.254.169.254"), ("self.test", "127.0.0.1")):
         dns.zone.put(name, "A", address)
-        relay.place.run(lambda name=name: alice.send(f"bob@{name}"))
+        one.place.run(lambda name=name: alice.send(f"bob@{name}"))
         wait_until("it was looked up", lambda name=name: dns.zone.asked(name, "A"))
 
     def judged() -> bool:
-        with relay.rows() as db:
+        with one.rows() as db:
             query = "SELECT count(*) FROM outbound_recipients WHERE attempts = 0"
             return int(db.execute(query).fetchone()[0]) == 0
 
     wait_until("both were judged", judged)
-    assert relay.place.run(lambda: alice.inbox()) == []
+
+
+# --- what lies on port 443 of other names -------------------------------------------------------
+
+
+class Town:
+    """A domain on a host of its own; its servers have the standard ports."""
+
+    def __init__(self, net: Internet, dns: DnsServer) -> None:
+        self.net, self.dns, self.host = net, dns, net.host()
+        self.domain = f"town{self.host.address.rpartition('.')[2]}.test"
+        self.policy_host = f"mta-sts.{self.domain}"
+        for name in (self.domain, self.policy_host):
+            dns.zone.put(name, "A", self.host.address)
+        dns.zone.put(self.domain, "MX", f"10 {self.domain}.")
+
+    def servers(self, answer: Answer = OK) -> tuple[HttpPeer, SmtpPeer]:
+        context = self.net.authority.context(self.domain, self.policy_host)
+        script = SmtpScript(tls=context)
+        web = self.host.run(lambda: HttpPeer("0.0.0.0", 443, context, answer))
+        return web, self.host.run(lambda: SmtpPeer("0.0.0.0", 25, script))
+
+
+@pytest.fixture
+def town(net: Internet, dns: DnsServer) -> Town:
+    return Town(net, dns)
+
+
+POLICY = "/.well-known/mta-sts.txt"
+
+
+@pytest.mark.parametrize(
+    ("mode", "mx", "arrives"),
+    [
+        ("enforce", "honest.test", False),
+        ("testing", "honest.test", True),
+        ("enforce", "", True),
+        ("none", "honest.test", True),
+    ],
+    ids=["enforce-other", "testing-other", "enforce-own", "none"],
+)
+def test_an_exchanger_has_to_be_in_the_policy(
+    dns: DnsServer, one: HostRelay, alice: User, town: Town, mode: str, mx: str, arrives: bool
+) -> None:
+    """H22, A12.1."""
+    text = f"version: STSv1\r\nmode: {mode}\r\nmx: {mx or town.domain}\r\nmax_age: 86400\r\n"
+    dns.zone.put_txt(f"_mta-sts.{town.domain}", "v=STSv1; id=1;")
+    web, mail = town.servers(Answer(404, b""))
+    with web, mail:
+        web.pages[POLICY] = Answer(200, text.encode())
+        send(alice, f"bob@{town.domain}")
+        wait_until("the policy was read", lambda: any(r.path == POLICY for r in web.requests))
+        if arrives:
+            mail.await_deliveries(1)
+            return
+        wait_until("the reason is known", lambda: "4.7.5" in reason(one, town.domain))
+        assert not mail.connections
+        assert not web.posts
+
+
+def reason(relay: HostRelay, domain: str) -> str:
+    """What the operator is told of the mail that waits for a domain."""
+    command = [*COMMAND, "queue", "why", domain, "--json", "--config", str(relay.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_a_policy_that_is_elsewhere_is_no_policy(dns: DnsServer, alice: User, town: Town) -> None:
+    """RFC 8461 §3.3: redirects are not followed; mail is not held up by it."""
+    dns.zone.put_txt(f"_mta-sts.{town.domain}", "v=STSv1; id=1;")
+    web, mail = town.servers()
+    with web, mail:
+        web.pages[POLICY] = Answer(302, b"", (("Location", "/elsewhere"),))
+        send(alice, f"bob@{town.domain}")
+        web.await_posts(1)
+        assert POLICY in [request.path for request in web.requests]
+        assert "/elsewhere" not in [request.path for request in web.requests]
+
+
+def test_a_key_is_found_on_the_web_when_dns_has_none(
+    one: HostRelay, alice: User, town: Town
+) -> None:
+    """B5.5."""
+    signer = Signer(town.domain)
+    message_id, octets = wire.encrypted(f"carol@{town.domain}")
+    web, mail = town.servers()
+    with web, mail:
+        page = f"/.well-known/_domainkey/{signer.selector}"
+        web.pages[page] = Answer(200, signer.record.encode())
+        signed = signer.sign(octets)
+        said = one.place.run(lambda: by_smtp(one, f"carol@{town.domain}", [alice.address], signed))
+        assert said.line.startswith("250 2.0.0")
+    await_message(alice, message_id)

@@ -18,7 +18,7 @@ from tests.builders import delivery_report, make_message, securejoin_request
 from tests.e2e import wire
 from tests.e2e.dns_zone import Trouble
 from tests.e2e.federation import FederatedRelay, Network, Signer, network
-from tests.e2e.peers import Answer, HttpPeer
+from tests.e2e.peers import HttpPeer
 from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.rawsmtp import RawSmtp
 from tests.e2e.relay import wait_until
@@ -380,22 +380,6 @@ def test_a_key_that_cannot_be_had_is_a_reason_to_wait(
         70,
     )
     bob.await_message(message_id)
-
-
-def test_a_key_is_found_on_the_web_when_dns_has_none(
-    net: Network, relay: FederatedRelay, bob: User
-) -> None:
-    """B5.5."""
-    signer, address = Signer("webkey.test"), net.new_address()
-    net.publish(signer.domain, address)
-    context = net.authority.context(signer.domain)
-    with HttpPeer(address, net.https_port, context) as web:
-        web.pages[f"/.well-known/_domainkey/{signer.selector}"] = Answer(
-            200, signer.record.encode()
-        )
-        _, octets = fresh("x@webkey.test")
-        expect(by_smtp(relay, "x@webkey.test", [bob.address], signer.sign(octets)), "250 2.0.0")
-    wait_until("it arrived", lambda: len(bob.inbox()) == 1)
 
 
 # --- nobody is told who is here ----------------------------------------------------------------

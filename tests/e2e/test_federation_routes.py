@@ -1,4 +1,4 @@
-"""Where mail goes: names, exchangers, the operator's word, MTA-STS, and where nothing may go."""
+"""Where mail goes: names, exchangers, the operator's word, and where nothing may go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.dns_zone import Trouble
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network
 from tests.e2e.hosts import Peer, relay_of, why
-from tests.e2e.peers import Answer, HttpPeer, Mute
+from tests.e2e.peers import Mute
 from tests.e2e.relay import wait_until
 from tests.e2e.users import User
 
@@ -212,60 +212,6 @@ def test_the_command_line_shows_the_key_that_signs(net: Network, relay: Federate
     published = net.dns.zone.records[("opendkim._domainkey.a.test", "TXT")][0]
     key = "".join(published.split('"')[1::2]).partition("p=")[2].partition(";")[0]
     assert key in shown.replace('" "', "").replace("\n", "")
-
-
-# --- MTA-STS -------------------------------------------------------------------------------------
-
-
-def sts(peer: Peer, mode: str, mx: str) -> tuple[str, Answer]:
-    """Publish a policy of a peer; returns what its host has to serve."""
-    zone = peer.net.dns.zone
-    zone.put_txt(f"_mta-sts.{peer.domain}", "v=STSv1; id=1;")
-    zone.put(f"mta-sts.{peer.domain}", "A", peer.address)
-    text = f"version: STSv1\r\nmode: {mode}\r\nmx: {mx}\r\nmax_age: 86400\r\n"
-    return "/.well-known/mta-sts.txt", Answer(200, text.encode())
-
-
-@pytest.mark.parametrize(
-    ("mode", "mx", "arrives"),
-    [
-        ("enforce", "honest.test", False),
-        ("testing", "honest.test", True),
-        ("enforce", "self", True),
-        ("none", "honest.test", True),
-    ],
-)
-def test_an_exchanger_has_to_be_in_the_policy(
-    net: Network, alice: User, peer: Peer, mode: str, mx: str, arrives: bool
-) -> None:
-    """H22, A12.1."""
-    path, page = sts(peer, mode, peer.domain if mx == "self" else mx)
-    context = net.authority.context(peer.domain, f"mta-sts.{peer.domain}")
-    with (
-        HttpPeer(peer.address, net.https_port, context, Answer(404, b"")) as web,
-        peer.smtp() as mail,
-    ):
-        web.pages[path] = page
-        alice.send(peer.user())
-        wait_until("the policy was read", lambda: any(r.path == path for r in web.requests))
-        if arrives:
-            mail.await_deliveries(1)
-        else:
-            wait_until("the reason is known", lambda: "4.7.5" in why(alice, peer.domain))
-            assert not mail.connections
-            assert not web.posts
-    relay_of(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
-
-
-def test_a_policy_that_is_elsewhere_is_no_policy(net: Network, alice: User, peer: Peer) -> None:
-    """RFC 8461 §3.3: redirects are not followed; mail is not held up by it."""
-    path, _ = sts(peer, "enforce", "honest.test")
-    context = net.authority.context(peer.domain, f"mta-sts.{peer.domain}")
-    with HttpPeer(peer.address, net.https_port, context) as web:
-        web.pages[path] = Answer(302, b"", (("Location", "/elsewhere"),))
-        alice.send(peer.user())
-        web.await_posts(1)
-        assert not [r for r in web.requests if r.path == "/elsewhere"]
 
 
 # --- where nothing may go ------------------------------------------------------------------------
