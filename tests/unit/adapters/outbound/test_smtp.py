@@ -375,6 +375,25 @@ async def test_the_next_session_is_resumed(authority: Authority) -> None:
     assert server.resumed == [False, True]
 
 
+async def test_sessions_to_resume_are_bounded(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatmail.adapters.outbound.connect.MAX_SESSIONS", 2)
+    server = MailServer(authority.server("peer.example"))
+    transport = smtp_transport()
+    async with peer(server) as served:
+        for host in ("a.example", "b.example", "c.example", "a.example"):
+            await transport.attempt(smtp_hop(served.port, TlsRule.ENCRYPT, host), letter())
+            transport.pool.close()
+    assert server.resumed == [False] * 4
+
+
+async def test_a_name_that_cannot_be_sent_is_a_fault(authority: Authority) -> None:
+    server = MailServer(authority.server("peer.example"))
+    result = await attempt(server, tls=TlsRule.VERIFY, host=".peer.example")
+    assert (result.fault, result.reply[:9]) == (HopFault.TLS, "454 4.7.5")
+
+
 # --- ends ----------------------------------------------------------------------------------------
 
 

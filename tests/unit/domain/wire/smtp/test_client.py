@@ -443,6 +443,21 @@ def test_silence_is_told_from_a_loss() -> None:
     assert (end.fault, end.reply) == (HopFault.BROKEN, "451 4.4.2 Timed out")
 
 
+@pytest.mark.parametrize(
+    "replies",
+    [
+        pytest.param(["354 go"], id="mail"),
+        pytest.param(["250 ok", "354 go"], id="rcpt"),
+        pytest.param(["250 ok", "550 no", "250 ok"], id="data"),
+        pytest.param(["250 ok", "550 no", "503 no", "550 no"], id="reset"),
+    ],
+)
+def test_replies_that_fit_no_command_end_the_session(replies: list[str]) -> None:
+    end = pipelined("bob").hear(*replies)[-1]
+    assert isinstance(end, SessionEnd)
+    assert (end.fault, end.reply[:9]) == (HopFault.BROKEN, "451 4.5.0")
+
+
 # --- kept sessions -------------------------------------------------------------------------------
 
 
