@@ -63,6 +63,9 @@ def check(context: Context, options: Namespace) -> Reply:
 
 
 def _verdict(report: Record) -> str:
+    required = [one["status"] for one in report["records"] if one["required"]]
+    if "unknown" in required and not {"missing", "differs"} & set(required):
+        return "name servers did not answer, so nothing is known of some required records"
     if not report["required_ok"]:
         return "required records are missing or wrong: other relays or clients will not find you"
     if not report["all_ok"]:

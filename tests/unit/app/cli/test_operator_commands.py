@@ -24,6 +24,7 @@ from chatmail.app.selftest.checks import Result, Trial
 from chatmail.domain.formats.zone import RecordType, needed_records
 from chatmail.domain.model.federation import LedgerEvent, PeerHealth
 from chatmail.domain.model.outbound import queue_name
+from chatmail.domain.ports.remote import DnsFault
 from chatmail.domain.wire.jsonrpc import RpcError
 from tests.unit.app.cli.test_commands import STATUS
 from tests.unit.fakes.operator import Operator
@@ -294,6 +295,11 @@ def test_a_check_ends_with_6_when_a_required_record_is_missing(tool: Tool) -> No
     assert code == Exit.CHECK_FAILED
     assert "found:    10 old.example" in out
     assert tool.world.probes.outbound[-1] == "mx.far.example"
+    tool.world.zone.found["chat.example", RecordType.MX] = DnsFault.TIMEOUT
+    code, out, _ = tool("dns check")
+    assert code == Exit.CHECK_FAILED
+    assert "unknown  chat.example MX" in out
+    assert "name servers did not answer" in out
 
 
 def test_status_shows_what_waits_and_the_last_look_at_dns(
