@@ -149,6 +149,7 @@ def test_entries_are_named_by_id_domain_or_address(tool: Tool) -> None:
     assert tool.data(f"queue retry {id}") == {"retried": 1}
     assert tool.data("queue retry peer.example") == {"retried": 1}
     assert tool.data("queue retry --domain other.example") == {"retried": 0}
+    assert tool.data("queue retry 2001:db8::1") == {"retried": 0}
     assert tool.data("queue hold --recipient b@peer.example") == {"held": 1}
     assert "held back (chatmail queue release" in tool.text("queue why peer.example")
     assert tool.data(f"queue release --sender {ANN}") == {"released": 1}
