@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from chatmail.adapters.control.services import AccountDesk, ControlServices, DnsDesk, SigningKeys
-from chatmail.adapters.dns.authority import AuthoritativeReader
+from chatmail.adapters.dns.authority import DNS_PORT, AuthoritativeReader
 from chatmail.adapters.dns.own_addresses import public_addresses
 from chatmail.adapters.dns.probes import NetworkProbes
 from chatmail.app.config_identity import tls_mode
+from chatmail.domain.formats.zone import STANDARD_SERVICES
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.describe_zone import DescribeZone
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
@@ -97,6 +98,7 @@ class OperatorDesks:
             notebook=self.store.retention,
             zone=zone,
             clock=self.clock,
+            services=partial(_services, boot),
         )
         probes = NetworkProbes(
             zone=zone,
@@ -105,7 +107,13 @@ class OperatorDesks:
             smtp_port=boot.federation.smtp_port,
         )
         check = CheckDns(describe=describe, zone=zone, probes=probes)
-        return DnsDesk(describe=describe, check=check, keys=self.keys)
+        return DnsDesk(
+            describe=describe,
+            check=check,
+            keys=self.keys,
+            reader=lambda address: AuthoritativeReader([(address, DNS_PORT)]),
+            clock=self.clock.now_s,
+        )
 
     def accounts(self) -> AccountDesk:
         """Return accounts in the operator's hands."""
@@ -131,6 +139,16 @@ class OperatorDesks:
     async def _addresses(self) -> Sequence[str]:
         server = self.settings.boot.server
         return public_addresses(list(map(str, server.public_ips)), with_ipv6=server.ipv6)
+
+
+def _services(boot: BootConfig) -> Sequence[tuple[str, int]]:
+    """Name what clients may find, at the ports they find it at."""
+    found = []
+    for face, port in STANDARD_SERVICES:
+        places = getattr(boot.listen, face)
+        if places:
+            found.append((face, places[0].port or port))
+    return found
 
 
 def _database(boot: BootConfig) -> str:

@@ -13,6 +13,7 @@ from tests.e2e.configured import ConfiguredRelay, running
 from tests.e2e.mailbox import newcomer
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.test_settings import said, tool
+from tests.e2e.web import Web
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,20 @@ def test_what_is_said_is_kept_and_can_be_said_to_a_stopped_relay(relay: Configur
     said(relay, "federation", "flush", "-y")
     said(relay, "federation", "policy", "accept")
     said(relay, "endpoint-cache", "remove", "peer.example")
+
+
+def test_keys_are_shown_served_and_rotated(tmp_path: Path) -> None:
+    relay = NamedRelay(tmp_path, tables={"dns": {"servers": '["127.0.0.1:9"]'}})
+    relay.start()
+    (key,) = said(relay, "dkim", "show")["keys"]
+    assert key["name"] == "opendkim._domainkey.chat.example"
+    assert key["value"].startswith("v=DKIM1;k=rsa;p=MIIBIjAN")
+    assert key["rdata"] in tool(relay, "dns", "zone").stdout
+    served = Web(relay).get("/.well-known/_domainkey/opendkim")
+    assert served.body.decode() == key["value"]
+    assert said(relay, "dkim", "rotate")["state"] == "made"
+    assert said(relay, "dkim", "rotate")["state"] == "waiting"
+    assert said(relay, "dkim", "rotate", "--force")["state"] == "switched"
+    assert relay.stop() == 0
+    (key,) = said(relay, "dkim", "show")["keys"]
+    assert (key["selector"], key["in_use"]) == ("opendkim2", True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
+
+import attrs
 
 from chatmail.adapters.control.params import (
     Method,
     Params,
     Result,
+    domain,
     flag,
+    invalid,
     missing,
     only,
     optional_text,
@@ -28,7 +33,7 @@ from chatmail.domain.formats.zone import (
 )
 from chatmail.domain.formats.zone_compare import Standing
 from chatmail.domain.ports.mail_auth import DkimRecord
-from chatmail.domain.usecases.check_dns import CheckedRecord, ZoneReport
+from chatmail.domain.usecases.check_dns import CheckDns, CheckedRecord, ZoneReport, records_of
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
 
 
@@ -49,10 +54,10 @@ def _keys(services: ControlServices) -> SigningKeys:
 
 
 async def _zone(services: ControlServices, params: Params) -> Result:
-    only(params, "format")
-    form = _form(params)
+    only(params, "format", "domain")
+    form, wanted = _form(params), _wanted_domain(params)
     facts = await _desk(services).describe()
-    records = needed_records(facts)
+    records = records_of(wanted, needed_records(facts))
     return {
         "needed": bool(records),
         "addresses_known": bool(facts.addresses),
@@ -73,12 +78,37 @@ def _form(params: Params) -> ZoneForm:
 
 
 async def _check(services: ControlServices, params: Params) -> Result:
-    only(params, "probes", "outbound")
-    report = await _desk(services).check(
+    only(params, "probes", "outbound", "domain", "resolver")
+    desk = _desk(services)
+    report = await _check_by(desk, params)(
+        domain=_wanted_domain(params),
         with_probes=flag(params, "probes", default=True),
         outbound_host=optional_text(params, "outbound"),
     )
+    desk.last.at_s = int(desk.clock())
+    desk.last.missing = tuple(
+        f"{one.record.name} {one.record.type}"
+        for one in report.records
+        if one.record.is_required and one.standing is not Standing.OK
+    )
     return _report_shown(report)
+
+
+def _check_by(desk: DnsDesk, params: Params) -> CheckDns:
+    resolver = optional_text(params, "resolver").strip("[]")
+    if not resolver:
+        return desk.check
+    try:
+        ipaddress.ip_address(resolver)
+    except ValueError:
+        raise invalid("resolver", "is no IP address") from None
+    if desk.reader is None:
+        raise missing("this version asks the configured resolver only")
+    return attrs.evolve(desk.check, zone=desk.reader(resolver))
+
+
+def _wanted_domain(params: Params) -> str:
+    return domain(params, "domain") if params.get("domain") else ""
 
 
 def _report_shown(report: ZoneReport) -> dict[str, object]:

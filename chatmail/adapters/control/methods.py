@@ -111,7 +111,18 @@ def _operation(services: ControlServices) -> Operation:
 
 async def _status(services: ControlServices, params: Params) -> Result:
     only(params)
-    return dict(_operation(services).status())
+    status = dict(_operation(services).status())
+    if services.queue is not None:
+        queue = await services.queue.state()
+        status["queue"] = {
+            "count": queue.entries,
+            "held": queue.held,
+            "oldest_unix": queue.oldest_s,
+        }
+    if services.dns is not None and services.dns.last.at_s:
+        last = services.dns.last
+        status["dns"] = {"checked_unix": last.at_s, "missing": list(last.missing)}
+    return status
 
 
 async def _reload(services: ControlServices, params: Params) -> Result:

@@ -9,6 +9,7 @@ import attrs
 
 from chatmail.domain.formats.zone import ZoneFacts
 from chatmail.domain.ports.mail_auth import DkimRecord
+from chatmail.domain.ports.zone import ZoneReader
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
@@ -60,13 +61,28 @@ class SigningKeys(Protocol):
         """Sign with the keys that are to come from now on, and return them."""
 
 
+@attrs.define
+class LastCheck:
+    """How the last check of DNS ended. `at_s` 0: there was none."""
+
+    at_s: int = 0
+    missing: tuple[str, ...] = ()
+
+
 @attrs.frozen(kw_only=True)
 class DnsDesk:
-    """What stands behind `dns` and `dkim`. `keys` None: nothing is signed."""
+    """What stands behind `dns` and `dkim`.
+
+    `keys` None: nothing is signed. `reader` gives DNS by another resolver, named by its address.
+    `last`: how the last check ended, for `status`.
+    """
 
     describe: Callable[[], Awaitable[ZoneFacts]]
     check: CheckDns
     keys: SigningKeys | None = None
+    reader: Callable[[str], ZoneReader] | None = None
+    clock: Callable[[], float] = lambda: 0.0
+    last: LastCheck = attrs.field(factory=LastCheck)
 
 
 @attrs.frozen(kw_only=True)

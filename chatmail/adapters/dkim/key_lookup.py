@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import attrs
@@ -26,7 +27,9 @@ from chatmail.domain.formats.dkim_tags import (
 from chatmail.domain.ports.remote import DnsFault, Fetched, HttpFetcher, Resolver
 from chatmail.domain.ports.system import Clock
 
+HTTPS_PORT: Final = 443
 FOUND_S: Final = 600.0
+RECHECKED_S: Final = 30.0
 ABSENT_S: Final = 60.0
 FETCHED_S: Final = 86_400.0
 FETCH_TIMEOUT_S: Final = 5.0
@@ -78,9 +81,20 @@ class _Kept:
 
 
 class KeyLookup:
-    """Finds keys. Bounded: the least recently used of 10,000 goes."""
+    """Finds keys. Bounded: the least recently used of 10,000 goes.
 
-    def __init__(self, resolver: Resolver, fetcher: HttpFetcher, clock: Clock) -> None:
+    `https_port`: where other relays' web servers are (`federation.https_port`).
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        fetcher: HttpFetcher,
+        clock: Clock,
+        *,
+        https_port: Callable[[], int] = lambda: HTTPS_PORT,
+    ) -> None:
+        self._https_port = https_port
         self._resolver = resolver
         self._fetcher = fetcher
         self._clock = clock
@@ -124,7 +138,9 @@ class KeyLookup:
         return NoKey.UNAVAILABLE, 0.0
 
     async def _fetch(self, signature: DkimSignature) -> PublicKey | None:
-        url = f"https://{signature.domain}/.well-known/_domainkey/{signature.selector}"
+        port = self._https_port()
+        host = signature.domain if port == HTTPS_PORT else f"{signature.domain}:{port}"
+        url = f"https://{host}/.well-known/_domainkey/{signature.selector}"
         found = await self._fetcher.get(
             url, max_octets=MAX_RECORD_OCTETS, timeout_s=FETCH_TIMEOUT_S
         )

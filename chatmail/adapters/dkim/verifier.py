@@ -14,7 +14,7 @@ import trio
 from dkim import hash_headers
 from dkim.canonicalization import CanonicalizationPolicy
 
-from chatmail.adapters.dkim.key_lookup import ABSENT_S, KeyLookup, NoKey, PublicKey
+from chatmail.adapters.dkim.key_lookup import RECHECKED_S, KeyLookup, NoKey, PublicKey
 from chatmail.domain.formats.body_digest import BodyDigests, Canonicalization
 from chatmail.domain.formats.dkim_tags import DkimSignature, candidates
 from chatmail.domain.formats.rfc5322 import HeaderBlock, parse_header
@@ -70,7 +70,7 @@ class KeyVerifier:
         key = await self._keys.find(signature)
         if isinstance(key, PublicKey) and not key.verifies(signature, digest):
             # A relay that was set up anew has another key under the same selector.
-            key = await self._keys.find(signature, younger_than_s=ABSENT_S)
+            key = await self._keys.find(signature, younger_than_s=RECHECKED_S)
         if key is NoKey.UNAVAILABLE:
             return DkimResult.UNAVAILABLE
         if isinstance(key, PublicKey) and key.verifies(signature, digest):

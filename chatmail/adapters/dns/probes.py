@@ -26,6 +26,7 @@ MAX_ANSWER_OCTETS: Final = 64 * 1024
 MAX_LINE_OCTETS: Final = 4096
 MAX_LINES: Final = 100
 
+_FAMILIES: Final = (RecordType.A, RecordType.AAAA)
 _ERRORS: Final = (OSError, ssl.SSLError, trio.BrokenResourceError, ValueError)
 
 
@@ -116,8 +117,9 @@ class NetworkProbes:
     # --- connections ------------------------------------------------------------------------------
 
     async def _open(self, host: str, port: int) -> trio.SocketStream:
-        last = "has no address"
-        for address in await self._addresses(host):
+        found = await self._addresses(host)
+        last = "has no address" if found is not None else "no name server answered"
+        for address in found or ():
             try:
                 with trio.fail_after(PROBE_S / 3):
                     return await _connect(address, port)
@@ -126,20 +128,20 @@ class NetworkProbes:
                 last = f"no connection to {address} port {port}: {reason}"
         raise ProbeFailed(last)
 
-    async def _addresses(self, host: str) -> list[str]:
+    async def _addresses(self, host: str) -> list[str] | None:
+        """Return the addresses of a name, aliases followed; None: nobody could be asked."""
         name = host.strip("[]")
         try:
             return [str(ipaddress.ip_address(name))]
         except ValueError:
             pass
         for _ in range(4):  # aliases
-            found: list[str] = []
-            for type in (RecordType.A, RecordType.AAAA):
-                answer = await self.zone.read(name, type)
-                found += () if isinstance(answer, DnsFault) else answer
+            answers = [await self.zone.read(name, type) for type in _FAMILIES]
+            heard = [answer for answer in answers if not isinstance(answer, DnsFault)]
+            found = [address for answer in heard for address in answer]
             alias = () if found else await self.zone.read(name, RecordType.CNAME)
             if found or isinstance(alias, DnsFault) or not alias:
-                return found
+                return found if heard else None
             name = alias[0]
         return []
 

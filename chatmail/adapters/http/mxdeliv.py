@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import attrs
 import trio
 
-from chatmail.adapters.http.client_address import client_address, is_loopback
+from chatmail.adapters.http.client_address import client_address
 from chatmail.adapters.http.in_flight import App, Scope
 from chatmail.adapters.http.in_flight import Receive as ReceiveEvent
 from chatmail.adapters.http.in_flight import Send as SendEvent
@@ -29,6 +29,7 @@ from chatmail.domain.model.message import Door, Envelope
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.policy.inbound import MAX_RECIPIENTS
+from chatmail.domain.policy.throttle import client_prefix
 from chatmail.domain.ports.system import Log
 from chatmail.domain.wire.mxdeliv import MxdelivFieldError, parse_recipients, parse_sender
 
@@ -41,7 +42,8 @@ LIMIT_S: Final = 900.0
 COMMIT_S: Final = 45.0
 """Peers wait 60 s for an answer (A4.8)."""
 LINGER_S: Final = 5.0
-"""How long what a refused peer still sends is read: a closed socket would hide the answer."""
+LINGER_OCTETS: Final = 4 * 1024 * 1024
+"""How much of what a refused peer still sends is read: a closed socket would hide the answer."""
 
 _FEED_OCTETS: Final = 64 * 1024
 _TLS_REQUIRED: Final = "TLS required"
@@ -144,18 +146,19 @@ class Mxdeliv:
     @contextmanager
     def _slot(self, source: str) -> Iterator[_Answer | None]:
         """Hold one of the places; yields the answer when there is none."""
+        prefix = client_prefix(source)  # whoever has one IPv6 address has its whole /64
         if self._at_once.total() >= MAX_AT_ONCE:
             yield self._refused(Refuse(RefusalReason.QUEUE_FULL), RETRY_AFTER_S)
-        elif self._at_once[source] >= MAX_PER_SOURCE and not is_loopback(source):
+        elif self._at_once[prefix.key] >= MAX_PER_SOURCE and not prefix.is_exempt:
             yield self._refused(Refuse(RefusalReason.TOO_MANY_SESSIONS), RETRY_AFTER_S)
         else:
-            self._at_once[source] += 1
+            self._at_once[prefix.key] += 1
             try:
                 yield None
             finally:
-                self._at_once[source] -= 1
-                if not self._at_once[source]:
-                    del self._at_once[source]
+                self._at_once[prefix.key] -= 1
+                if not self._at_once[prefix.key]:
+                    del self._at_once[prefix.key]
 
     async def _receive(self, request: _Request) -> _Answer:
         envelope = self._envelope(request)
@@ -327,9 +330,10 @@ async def _send(answer: _Answer, request: _Request, send: SendEvent) -> None:
 
 async def _read_on(request: _Request) -> None:
     """Read what a peer still sends that has not looked at its answer yet."""
+    octets = 0
     with trio.move_on_after(LINGER_S):
         try:
-            while await request.chunk() is not None:
-                pass
+            while octets < LINGER_OCTETS and (chunk := await request.chunk()) is not None:
+                octets += len(chunk)
         except _PeerLeft:
             return

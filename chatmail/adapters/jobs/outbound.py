@@ -42,8 +42,8 @@ LEASE_S: Final = 1800.0
 """Longer than any attempt, so that no message is attempted twice at once."""
 ATTEMPT_S: Final = 1500.0
 """An attempt is cut off here; what it was doing may have been done (A3.4)."""
-CLAIM: Final = 16
-"""Entries claimed at once; they wait in memory without their content."""
+CLAIM: Final = 50
+"""Entries claimed at once, as many as one `/mxdeliv` takes; they wait without their content."""
 FRESH: Final = 16
 """Fresh letters that may wait in one lane: their content is in memory, 256 KiB each at most."""
 WAITING_PER_SLOT: Final = 2
@@ -55,7 +55,8 @@ LOOK_SHARE: Final = 20.0
 REST_S: Final = 60.0
 """The longest time between two looks: what other processes left behind is found then."""
 EXPIRY_S: Final = 60.0
-EXPIRY_BATCH: Final = 100
+EXPIRY_BATCH: Final = 1000
+"""As many as a message has recipients, so that one that expires is one report."""
 SAVE_S: Final = 30.0
 GRACE_S: Final = 3.0
 """At the end, attempts under way may still finish: one that is cut off may be delivered twice."""
@@ -453,7 +454,9 @@ class OutboundRunner:
     async def _expire(self) -> NoReturn:
         while True:
             await self._heal(self._expire_some)
-            await trio.sleep(EXPIRY_S)
+            limits = self.settings().queue
+            shortest_s = min(limits.max_age_s, limits.dsn_max_age_s) / 10
+            await trio.sleep(min(EXPIRY_S, max(1.0, shortest_s)))
 
     async def _expire_some(self) -> float:
         """Give up what is too old, due or not; one report per message (A7.1)."""

@@ -190,15 +190,19 @@ class Connector:
                 winners.append(outcome)
                 nursery.cancel_scope.cancel()
 
-        async with trio.open_nursery() as nursery:
-            for number in range(len(targets)):
-                failed = trio.Event()
-                nursery.start_soon(attempt, number, failed)
-                with trio.move_on_after(self._patience.stagger):
-                    await failed.wait()
-        for loser in winners[1:]:
-            loser.socket.close()
-        return winners[0] if winners else complaints[0]
+        chosen: list[trio.SocketStream] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                for number in range(len(targets)):
+                    failed = trio.Event()
+                    nursery.start_soon(attempt, number, failed)
+                    with trio.move_on_after(self._patience.stagger):
+                        await failed.wait()
+            chosen, winners = winners[:1], winners[1:]
+        finally:
+            for loser in winners:  # two at once, or nobody is left to take them
+                loser.socket.close()
+        return chosen[0] if chosen else complaints[0]
 
     async def _connect_one(
         self, target: tuple[str, int], timeout_s: float

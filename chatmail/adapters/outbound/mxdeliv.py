@@ -47,6 +47,7 @@ LOST: Final = "451 4.4.2 Connection lost"
 SLOW: Final = "451 4.4.2 Timed out"
 UNANSWERED: Final = "451 4.4.2 No answer after the whole message was sent"
 NONSENSE: Final = "451 4.5.0 The server does not speak HTTP properly"
+MALFORMED: Final = "451 4.3.5 The URL to post to is malformed"
 
 _READ_OCTETS: Final = 16384
 _LAST_WORDS_S: Final = 1.0
@@ -244,22 +245,27 @@ class MxdelivTransport:
 
     async def _post(self, hop: Hop, letter: Letter, batch: tuple[EmailAddress, ...]) -> Answer:
         size = len(letter.prefix) + letter.size
-        request = h11.Request(
-            method="POST",
-            target=hop.path,
-            headers=header_fields(
-                host_field(hop.host, hop.port, _DEFAULT_PORTS[hop.transport]),
-                letter.reverse_path,
-                batch,
-                size,
-                self._user_agent,
-            ),
-        )
+        request = self._request(hop, letter.reverse_path, batch, size)
         deadline = trio.current_time() + self._patience.http_total(size)
         if (kept := self.pool.take(_key(hop))) is not None:
             with contextlib.suppress(_StaleError):
                 return await self._post_on(kept, hop, request, letter, deadline)
         return await self._post_on(await self._open(hop), hop, request, letter, deadline)
+
+    def _request(
+        self,
+        hop: Hop,
+        sender: EmailAddress | None,
+        recipients: tuple[EmailAddress, ...],
+        size: int,
+    ) -> h11.Request:
+        """Raises:  HopError: the operator's URL is none."""
+        host = host_field(hop.host, hop.port, _DEFAULT_PORTS[hop.transport])
+        try:
+            fields = header_fields(host, sender, recipients, size, self._user_agent)
+            return h11.Request(method="POST", target=hop.path, headers=fields)
+        except (h11.LocalProtocolError, ValueError) as error:
+            raise HopError(HopFault.BROKEN, MALFORMED) from error
 
     async def _post_on(
         self,

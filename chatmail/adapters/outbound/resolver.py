@@ -18,7 +18,6 @@ import dns.asyncresolver
 import dns.exception
 import dns.flags
 import dns.name
-import dns.nameserver
 import dns.rdata
 import dns.resolver
 import trio
@@ -28,6 +27,7 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
 from chatmail.adapters.outbound.dns_cache import DnsCache
+from chatmail.adapters.outbound.dns_exchange import BoundedNameserver
 from chatmail.adapters.outbound.system_dns import SystemDns
 from chatmail.domain.model.address import AddressError, is_literal, normalise_domain
 from chatmail.domain.ports.remote import DnsFault, MxAnswer, MxHost
@@ -193,7 +193,7 @@ class TrioResolver:
 
 def _resolver_on(servers: Iterable[tuple[str, int]]) -> dns.asyncresolver.Resolver:
     resolver = dns.asyncresolver.Resolver(configure=False)
-    resolver.nameservers = [dns.nameserver.Do53Nameserver(ip, port) for ip, port in servers]
+    resolver.nameservers = [BoundedNameserver(ip, port) for ip, port in servers]
     return resolver
 
 

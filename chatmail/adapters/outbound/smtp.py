@@ -245,7 +245,7 @@ class SmtpTransport:
                     connection = await self._connection(hop, may_reuse=may_reuse)
                 batch, rest = waiting[:MAX_RECIPIENTS], waiting[MAX_RECIPIENTS:]
                 end = await connection.transact(letter, _transaction(letter, batch), deadline)
-                if isinstance(end, SessionEnd) and connection.is_stale:
+                if connection.is_stale:
                     # The server had given up on it; on a new one it is asked for the first time.
                     connection.abort()
                     connection, may_reuse = None, False

@@ -9,6 +9,7 @@ from typing import Final
 import dns.asyncresolver
 import dns.resolver
 
+from chatmail.adapters.outbound.dns_exchange import BoundedNameserver
 from chatmail.domain.ports.system import Clock
 
 RESOLV_CONF: Final = Path("/etc/resolv.conf")
@@ -51,7 +52,9 @@ class SystemDns:
         self._resolver = None
         # ValueError: a line that is none; the next change of the file mends it.
         with contextlib.suppress(dns.resolver.NoResolverConfiguration, OSError, ValueError):
-            self._resolver = dns.asyncresolver.Resolver(str(self._resolv_conf))
+            resolver = dns.asyncresolver.Resolver(str(self._resolv_conf))
+            resolver.nameservers = [BoundedNameserver(str(ip), 53) for ip in resolver.nameservers]
+            self._resolver = resolver
         self._addresses = _read_hosts(self._hosts)
 
 

@@ -214,7 +214,12 @@ outbound_messages: Final = Table(  # each holds one reference to its blob
     Column("is_doomed", Integer, nullable=False),  # its sender is gone, and so it goes, in pieces
 )
 _doomed = outbound_messages.c.is_doomed == 1
-Index("outbound_by_age", outbound_messages.c.is_report, outbound_messages.c.created_s)
+Index(
+    "outbound_by_age",
+    outbound_messages.c.is_report,
+    outbound_messages.c.created_s,
+    outbound_messages.c.id,
+)
 Index("outbound_by_sender", outbound_messages.c.reverse_path)
 Index("outbound_doomed", outbound_messages.c.id, sqlite_where=_doomed, postgresql_where=_doomed)
 

@@ -364,10 +364,7 @@ class Statements:
         self.due_reports = Prepared(
             connection, text(claims), ["now", "far", "free", "far_too", "limit"]
         )
-        self.next_due = Prepared(
-            connection,
-            select(reports.c.due_s, reports.c.leased_until_s),
-        )
+        self.next_due = Prepared(connection, select(reports.c.due_s, reports.c.leased_until_s))
         self._prepare_upkeep(connection)
 
     def _prepare_upkeep(self, connection: Connection) -> None:

@@ -20,7 +20,7 @@ _SIGNS: Final = {"ok": "ok", "missing": "MISSING", "differs": "DIFFERS", "unknow
 
 def show_zone(context: Context, options: Namespace) -> Reply:
     """Print the records to publish."""
-    zone = context.call("domain.zone", {"format": options.format})
+    zone = context.call("domain.zone", {"format": options.format, "domain": options.domain})
     if not zone["needed"]:
         return Reply(lines=[NO_NEED], data=zone)
     lines = zone["text"].split("\n")
@@ -41,7 +41,12 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 def check(context: Context, options: Namespace) -> Reply:
     """Compare what is published, and look at the relay from outside."""
-    params = {"probes": not options.no_probes, "outbound": options.outbound}
+    params = {
+        "probes": not options.no_probes,
+        "outbound": options.outbound,
+        "domain": options.domain,
+        "resolver": options.resolver,
+    }
     report = context.call("domain.checkDns", params)
     if not report["needed"]:
         return Reply(lines=[NO_NEED], data=report)
@@ -58,6 +63,9 @@ def check(context: Context, options: Namespace) -> Reply:
 
 
 def _verdict(report: Record) -> str:
+    required = [one["status"] for one in report["records"] if one["required"]]
+    if "unknown" in required and not {"missing", "differs"} & set(required):
+        return "name servers did not answer, so nothing is known of some required records"
     if not report["required_ok"]:
         return "required records are missing or wrong: other relays or clients will not find you"
     if not report["all_ok"]:
@@ -133,10 +141,15 @@ def _format(parser: ArgumentParser) -> None:
     )
 
 
-_zone = takes(_format, option("--zonefile", "FILE", "write there instead of to the screen"))
+_domain = option("--domain", "D", "only records of this domain")
+_zone = takes(
+    _format, _domain, option("--zonefile", "FILE", "write there instead of to the screen")
+)
 _check = takes(
     switch("--strict", "recommended records and what is seen from here count, too"),
     switch("--no-probes", "compare records only"),
+    _domain,
+    option("--resolver", "IP", "ask this name server for the zone's servers"),
     option("--outbound", "HOST", "see whether port 25 of this mail host can be reached"),
 )
 

@@ -11,6 +11,7 @@ import chatmail
 from chatmail.adapters.control.client import NotRunning
 from chatmail.app.cli.context import Context
 from chatmail.app.cli.output import CommandFailed, Exit, Reply
+from chatmail.app.cli.queue import ago
 from chatmail.domain.formats.amounts import show_duration
 
 
@@ -60,6 +61,7 @@ def _lines(status: Mapping[str, Any], *, has_details: bool) -> list[str]:
         ]
         shown = f" on {', '.join(ports)}" if ports else ""
         lines.append(f"{service['name']}: {service['connections']} connections{shown}")
+    lines += _federation_lines(status)
     pending = status["settings"]["pending_reload"]
     lines += [f"warning: {key} waits for: chatmail reload" for key in pending]
     lines += [
@@ -67,6 +69,19 @@ def _lines(status: Mapping[str, Any], *, has_details: bool) -> list[str]:
         for check in status["checks"]
         if not check["ok"]
     ]
+    return lines
+
+
+def _federation_lines(status: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "queue" in status and status["queue"]["count"]:
+        queue = status["queue"]
+        lines.append(f"queue: {queue['count']} deliveries wait, oldest {ago(queue['oldest_unix'])}")
+    if "dns" in status:
+        dns = status["dns"]
+        wrong = ", ".join(dns["missing"])
+        state = f"missing or wrong: {wrong}" if wrong else "all required records are there"
+        lines.append(f"dns ({ago(dns['checked_unix'])}): {state}")
     return lines
 
 

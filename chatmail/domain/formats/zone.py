@@ -219,8 +219,7 @@ def show_zone(records: Sequence[ZoneRecord], form: ZoneForm = ZoneForm.BIND) -> 
             return [json.dumps([described(record) for record in records], indent=2)]
         case ZoneForm.CLOUDFLARE:
             return [_cloudflare(record) for record in records]
-        case ZoneForm.SHELL:
-            return list(_shell(records))
+    return list(_shell(records))
 
 
 def described(record: ZoneRecord) -> dict[str, object]:

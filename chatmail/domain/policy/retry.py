@@ -20,6 +20,9 @@ JITTER: Final = 0.2
 MAX_PATIENCE_S: Final = HOUR_S
 """A peer's Retry-After counts up to here (A4.7)."""
 
+LOST_LINE: Final = "4.4.2"
+"""The enhanced code (RFC 3463) of attempts whose end is unknown; the queue keeps it (A3.4)."""
+
 BROKEN_BLOCK_S: Final = 30 * 60
 REFUSED_BLOCK_S: Final = DAY_S
 MAX_BLOCK_S: Final = 7 * DAY_S
@@ -48,9 +51,24 @@ def max_age_s(is_report: bool, queue: QueueSettings) -> float:
     return queue.dsn_max_age_s if is_report else queue.max_age_s
 
 
-def may_give_up(reply: str, age_s: float) -> bool:
-    """Say whether a host's refusal of us, not of a recipient, is final by now (A6.8)."""
-    return reply.startswith("5") and age_s >= HOUR_S
+def waiting_reply(result: HopResult) -> str:
+    """Return what the queue says of a recipient nobody spoke of, after this result."""
+    text = result.reply.split(" ", 2)[-1]
+    match result.fault:
+        case HopFault.AMBIGUOUS:
+            return f"451 {LOST_LINE} {text}"
+        case HopFault.FORBIDDEN:  # to us, a host without a usable address (A2.5)
+            return f"450 4.4.4 {text}"
+        case _:
+            return result.reply
+
+
+def may_give_up(result: HopResult, age_s: float) -> bool:
+    """Say whether what a hop said of us, not of a recipient, is final by now (A2.5, A4.7, A6.8)."""
+    if result.fault is HopFault.FORBIDDEN:
+        return age_s >= DAY_S
+    is_refusal = result.reply.startswith("5")
+    return is_refusal and (result.fault is HopFault.UNCLEAR or age_s >= HOUR_S)
 
 
 def is_reachable_by_smtp(results: Sequence[HopResult]) -> bool:

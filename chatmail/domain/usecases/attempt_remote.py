@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from chatmail.domain.formats.final_reply import as_permanent, expired, is_permanent
+from chatmail.domain.formats.final_reply import as_permanent, expired
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.federation import (
@@ -34,7 +34,7 @@ from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.policy import retry
-from chatmail.domain.policy.retry import MAX_PATIENCE_S, NextStep
+from chatmail.domain.policy.retry import LOST_LINE, MAX_PATIENCE_S, NextStep
 from chatmail.domain.policy.routes import RoutePlan
 from chatmail.domain.ports.federation import PeerMemory
 from chatmail.domain.ports.remote import Letter, RemoteTransport
@@ -45,8 +45,6 @@ from chatmail.domain.usecases.peer_policy import PeerPolicy
 
 REPORT_DELAY_S: Final = 2
 """So long after an attempt a report leaves: client-facts: one that overtakes the 250 is undone."""
-LOST_LINE: Final = "4.4.2"
-"""The enhanced code (RFC 3463) of attempts whose end is unknown; the queue keeps it (A3.4)."""
 UNREADABLE_PAUSE_S: Final = 60.0
 POLICY_REPLY: Final = "550 5.7.1 Policy Rejection"
 
@@ -211,13 +209,14 @@ class AttemptRemote:
             kind = SettlementKind.DELIVERED if is_delivered else SettlementKind.FAILED
             return Verdict(entry=entry, kind=kind, last=self._last(reply, hop))
         result = walk.decisive()
-        reply, hop = (result.reply, result.hop) if word is None else word[1:]
-        if word is None and result.fault is HopFault.AMBIGUOUS:
-            reply = f"451 {LOST_LINE} {reply.split(' ', 2)[-1]}"
-        age_s = self.clock.now_s() - entry.message.created_s
-        is_final = is_permanent(reply) and result.fault is HopFault.UNCLEAR
-        if word is None and (is_final or retry.may_give_up(reply, age_s)):
-            return Verdict(entry=entry, kind=SettlementKind.FAILED, last=self._last(reply, hop))
+        if word is None:
+            reply, hop = retry.waiting_reply(result), result.hop
+            age_s = self.clock.now_s() - entry.message.created_s
+            if retry.may_give_up(result, age_s):
+                last = self._last(as_permanent(reply), hop)
+                return Verdict(entry=entry, kind=SettlementKind.FAILED, last=last)
+        else:
+            _, reply, hop = word
         patience = max((one.retry_after_s or 0.0 for one in walk.results), default=0.0)
         return self._again(entry, self._last(reply, hop), patience)
 

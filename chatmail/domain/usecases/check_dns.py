@@ -5,7 +5,7 @@ Source:  spec federation-web C2.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import attrs
@@ -64,13 +64,20 @@ class CheckDns:
     zone: ZoneReader
     probes: LiveProbes | None = None
 
-    async def __call__(self, *, with_probes: bool = True, outbound_host: str = "") -> ZoneReport:
-        """Compare every record, and look from outside. Raises:  TransientFailure: the store."""
+    async def __call__(
+        self, *, domain: str = "", with_probes: bool = True, outbound_host: str = ""
+    ) -> ZoneReport:
+        """Compare every record, and look from outside.
+
+        Args:  domain: records of this one only.
+        Raises:  TransientFailure: the store does not answer.
+        """
         facts = await self.describe()
         if not facts.named_domains:
             return ZoneReport(records=(), is_needed=False)
-        checked = [await self._check(record, facts) for record in needed_records(facts)]
-        checked += await self._strays(facts)
+        needed = records_of(domain, needed_records(facts))
+        checked = [await self._check(record, facts) for record in needed]
+        checked += [one for one in await self._strays(facts) if is_below(one.record.name, domain)]
         probes: tuple[ProbeResult, ...] = ()
         if with_probes and self.probes is not None:
             probes = await self.probes.look(facts, outbound_host)
@@ -158,6 +165,16 @@ class CheckDns:
         ):
             return []
         return [CheckedRecord(record=wanted, standing=Standing.DIFFERS, found=found)]
+
+
+def is_below(name: str, domain: str) -> bool:
+    """Say whether a name is a domain or below it; the empty domain is above all."""
+    return not domain or name == domain or name.endswith(f".{domain}")
+
+
+def records_of(domain: str, records: Iterable[ZoneRecord]) -> list[ZoneRecord]:
+    """Return the records of one domain, of all for the empty one."""
+    return [record for record in records if is_below(record.name, domain)]
 
 
 def _host_names(facts: ZoneFacts) -> tuple[str, ...]:

@@ -9,7 +9,12 @@ from typing import Final
 
 import attrs
 
-from chatmail.domain.formats.zone import RecordType, ZoneFacts, sts_policy
+from chatmail.domain.formats.zone import (
+    STANDARD_SERVICES,
+    RecordType,
+    ZoneFacts,
+    sts_policy,
+)
 from chatmail.domain.formats.zone_compare import tags
 from chatmail.domain.model.address import is_literal
 from chatmail.domain.model.settings import SettingsSnapshot
@@ -27,7 +32,7 @@ class DescribeZone:
     """Gathers the facts behind the zone.
 
     `addresses`: public ones, as configured or found out. `has_ca_certificate`: MTA-STS is
-    announced only then (spec federation-web C1.1).
+    announced only then (spec federation-web C1.1). `services`: names and ports for SRV records.
     """
 
     settings: Callable[[], SettingsSnapshot]
@@ -37,6 +42,7 @@ class DescribeZone:
     notebook: Notebook
     zone: ZoneReader
     clock: Clock
+    services: Callable[[], Sequence[tuple[str, int]]] = lambda: STANDARD_SERVICES
 
     async def __call__(self) -> ZoneFacts:
         """Return the facts. Raises:  TransientFailure: the store does not answer."""
@@ -46,6 +52,7 @@ class DescribeZone:
             domains=(identity.mail_domain, *others),
             hostname=identity.hostname,
             dkim=tuple((record.name, record.text) for record in self.keys()),
+            services=tuple(self.services()),
         )
         if not facts.named_domains:
             return facts

@@ -126,10 +126,12 @@ def judge_answer(answer: Answer) -> Judgement:
             retry_after_s=max(FULL_PATIENCE_S, _patience(answer) or 0.0),
         )
     if status in (429, 503):
-        code, enhanced = (450, "4.7.1") if status == 429 else (451, "4.3.2")
+        # 4.7 says that it is about us: then the other door is none either.
+        kind = "450 4.7.1" if status == 429 else "451 4.3.2"
+        usable = _said(said, "4") if status == 503 or (said or "")[3:7] == " 4.7" else ""
         return Judgement(
             fault=HopFault.BUSY,
-            reply=_said(said, "4") or _diagnosed(code, enhanced, answer, "Busy"),
+            reply=usable or _diagnosed(int(kind[:3]), kind[4:], answer, "Busy"),
             retry_after_s=_patience(answer),
         )
     if status in _ABSENT and (said is None or said[0] == "2"):

@@ -728,7 +728,7 @@ class MemoryIntake:
             uid = box.add(attrs.evolve(template, flags=delivery.flags))
             receipts.append(AppendReceipt(box.id, box.uid_validity, uid))
         self._state.reports.extend(batch.reports)
-        if batch.outbound is not None and is_owed:
+        if batch.outbound is not None and batch.outbound.recipients and is_owed:
             queued = MemoryOutbound.of(batch.outbound, blob, len(body.header))
             self._state.outbound[batch.outbound.id] = queued
             if not batch.outbound.leased_until_s:

@@ -209,7 +209,12 @@ class Operator:
             settings=ChangeSettings(store=MemorySettingsStore(), in_force=in_force),
             queue=self.manage_queue(),
             federation=self.manage_federation(),
-            dns=DnsDesk(describe=self.describe_zone(), check=self.check_dns(), keys=self.keys),
+            dns=DnsDesk(
+                describe=self.describe_zone(),
+                check=self.check_dns(),
+                keys=self.keys,
+                clock=self.clock.now_s,
+            ),
             accounts=AccountDesk(
                 manage=self.manage_accounts(),
                 state_dir="/state",

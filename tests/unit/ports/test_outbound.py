@@ -119,6 +119,13 @@ async def test_a_recipient_named_twice_is_queued_once(stores: Stores) -> None:
     assert named(await claim(stores)) == [(1, "bob@peer.test")]
 
 
+async def test_a_message_for_nobody_elsewhere_is_not_queued(stores: Stores) -> None:
+    nobody = attrs.evolve(make_outbound(), recipients=())
+    await stores.deliver(outbound=nobody)
+    assert await stores.outbound.message(nobody.id) is None
+    assert await stores.outbound.backlogs() == []
+
+
 async def test_an_answer_whose_entry_is_gone_queues_nothing(stores: Stores) -> None:
     account = await stores.account()
     await stores.deliver(account.inbox, reports=(make_report(due_s=NOW_S),))

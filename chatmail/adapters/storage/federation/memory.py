@@ -50,7 +50,7 @@ class _Table:
 
 
 class _Save(Job):
-    __slots__ = ("_gone_health", "_gone_sts", "_health", "_sts")
+    __slots__ = ("_gone_health", "_gone_sts", "_health", "_sts", "_unused_before_s")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class _Save(Job):
         gone_health: list[tuple[str]],
         sts: Sequence[StsPolicy],
         gone_sts: list[tuple[str]],
+        unused_before_s: int,
     ) -> None:
         self._health = sorted((attrs.astuple(one) for one in health), key=lambda row: row[0])
         self._gone_health = sorted(gone_health)
@@ -66,6 +67,7 @@ class _Save(Job):
             for one in sts
         )
         self._gone_sts = sorted(gone_sts)
+        self._unused_before_s = unused_before_s
 
     def plan(self, tx: Transaction) -> None:
         sql = tx.sql.peers
@@ -73,6 +75,9 @@ class _Save(Job):
         sql.forget_health.run_many(list(self._gone_health))
         sql.save_sts.run_many(self._sts)
         sql.forget_sts.run_many(list(self._gone_sts))
+        if self._unused_before_s:
+            sql.forget_unused_health.run(self._unused_before_s)
+            sql.forget_unused_sts.run(self._unused_before_s, self._unused_before_s)
 
 
 class SqlPeerMemory:
@@ -84,6 +89,7 @@ class SqlPeerMemory:
         self._health = _Table()
         self._sts = _Table()
         self._dropped_before_s = 0.0
+        self._unused_before_s = 0  # not yet dropped from the tables; 0: nothing
         rows = sorted(sql.health.all(), key=lambda row: row.updated_s)
         for row in rows[-MAX_PEERS:]:
             health = PeerHealth(**dict(zip(_HEALTH_FIELDS, row, strict=True)))
@@ -134,29 +140,36 @@ class SqlPeerMemory:
         Raises:  TransientFailure: it is tried again with the next call.
         """
         self._drop_unused(now_s - UNUSED_S)
+        unused_before_s, self._unused_before_s = self._unused_before_s, 0
         health, gone_health, health_taken = self._health.take_changes()
         sts, gone_sts, sts_taken = self._sts.take_changes()
-        if not health_taken and not sts_taken:
+        if not (health_taken or sts_taken or unused_before_s):
             return
         is_saved = False
         try:
-            await self._writer.do(_Save(health, gone_health, sts, gone_sts))
+            await self._writer.do(_Save(health, gone_health, sts, gone_sts, unused_before_s))
             is_saved = True
         finally:
             if not is_saved:
                 self._health.changed |= health_taken
                 self._sts.changed |= sts_taken
+                self._unused_before_s = unused_before_s
 
     def _drop_unused(self, before_s: float) -> None:
         if before_s - self._dropped_before_s < DROP_EVERY_S:  # it looks at everything
             return
         self._dropped_before_s = before_s
-        for domain in [key for key, one in self._health.rows.items() if one.updated_s < before_s]:
-            self._health.drop(domain)
-        # A policy binds until it expires, however seldom it is asked for (RFC 8461 §5.1).
-        for domain in [
+        unused = [key for key, one in self._health.rows.items() if one.updated_s < before_s]
+        # A policy binds until it expires, however seldom it is asked for (RFC 8461 §3.2).
+        over = [
             key
             for key, one in self._sts.rows.items()
-            if max(one.expires_s, one.fetched_s) < before_s
-        ]:
-            self._sts.drop(domain)
+            if one.expires_s < before_s and one.fetched_s < before_s
+        ]
+        if unused or over:
+            # By their age, not by name: another process may have used them since.
+            self._unused_before_s = int(before_s)
+        for table, domains in ((self._health, unused), (self._sts, over)):
+            for domain in domains:
+                del table.rows[domain]
+                table.changed.discard(domain)

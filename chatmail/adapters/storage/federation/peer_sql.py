@@ -92,9 +92,17 @@ class PeerStatements:
 
         self.save_health = prepared(_upsert(peer_health), *_names(peer_health))
         self.forget_health = prepared("DELETE FROM peer_health WHERE domain = :domain", "domain")
+        self.forget_unused_health = prepared(
+            "DELETE FROM peer_health WHERE updated_s < :before", "before"
+        )
         self.health = Prepared(connection, select(peer_health))
         self.save_sts = prepared(_upsert(sts_policies), *_names(sts_policies))
         self.forget_sts = prepared("DELETE FROM sts_policies WHERE domain = :domain", "domain")
+        self.forget_unused_sts = prepared(
+            "DELETE FROM sts_policies WHERE expires_s < :before AND fetched_s < :fetched",
+            "before",
+            "fetched",
+        )
         self.sts = Prepared(connection, select(sts_policies))
 
         self.count = prepared(_count(), *_names(peer_counters))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -39,8 +38,6 @@ from chatmail.domain.model.outbound import (
 )
 from chatmail.domain.ports.mailstore import MailStore
 from chatmail.domain.ports.system import Clock
-
-MAX_PAGE: Final = 1000
 
 
 class SqlOutboundQueue:
@@ -138,7 +135,7 @@ class SqlOutboundQueue:
     ) -> list[OutboundEntry]:
         """Return entries in the order of (message id, recipient), behind `after`."""
         key = None if after is None else (int(after[0]), str(after[1]))
-        query, values = matching(wanted, key, min(limit, MAX_PAGE))
+        query, values = matching(wanted, key, limit)
 
         def read(connection: Connection) -> Found:
             return entries_of(connection.execute(query, values).fetchall(), self._index)

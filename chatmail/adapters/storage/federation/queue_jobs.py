@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -118,8 +119,9 @@ class ClaimExpiredJob(_Leasing):
         self, now_s: float, before_s: float, reports_before_s: float, lease_s: float, limit: int
     ) -> None:
         super().__init__(now_s, lease_s, limit)
-        self._before_s = before_s
-        self._reports_before_s = reports_before_s
+        # Whole seconds, as the column has them: PostgreSQL has no index over a fraction.
+        self._before_s = math.ceil(before_s)
+        self._reports_before_s = math.ceil(reports_before_s)
 
     def rows(self, tx: Transaction) -> Sequence[Sequence[Any]]:
         """Oldest first, whatever it is."""

@@ -25,7 +25,7 @@ from chatmail.adapters.storage.database import Prepared, is_shared
 from chatmail.adapters.storage.schema import outbound_messages, outbound_recipients
 from chatmail.domain.model.outbound import QueueFilter
 
-CLAIM_WINDOW: Final = 1000
+CLAIM_WINDOW: Final = 256
 """Of more that is due, the order is that of the due times alone."""
 
 _COLUMNS: Final = """r.message, r.recipient, r.attempts, r.due_s, r.is_held, r.last_at_s,

@@ -11,7 +11,7 @@ STATEMENTS: Final = (
         id {serial} NOT NULL PRIMARY KEY, blob BIGINT NOT NULL, reverse_path TEXT,
         created_s BIGINT NOT NULL, prefix {octets} NOT NULL, is_report INTEGER NOT NULL,
         is_doomed INTEGER NOT NULL)""",
-    "CREATE INDEX outbound_by_age ON outbound_messages (is_report, created_s)",
+    "CREATE INDEX outbound_by_age ON outbound_messages (is_report, created_s, id)",
     "CREATE INDEX outbound_by_sender ON outbound_messages (reverse_path)",
     "CREATE INDEX outbound_doomed ON outbound_messages (id) WHERE is_doomed = 1",
     """CREATE TABLE outbound_recipients (

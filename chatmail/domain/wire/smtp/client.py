@@ -25,12 +25,12 @@ import enum
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from chatmail.domain.formats.reply_line import reply_line
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import LocalProtocolError, RemoteProtocolError
 from chatmail.domain.model.federation import HopFault, RecipientFate, RecipientOutcome
+from chatmail.domain.wire.smtp.client_commands import mail_command, parse_capabilities, path
 from chatmail.domain.wire.smtp.client_events import (
     LOST,
     NEED_DATA,
@@ -147,7 +147,7 @@ class SmtpClient:
         self._is_pristine = True
         if with_reset:
             self._script.append((_Step.RSET, "RSET"))
-        self._script.append((_Step.MAIL, self._mail(transaction)))
+        self._script.append((_Step.MAIL, mail_command(transaction, self._capabilities)))
         for recipient in transaction.recipients:
             self._script.append((_Step.RCPT, f"RCPT TO:<{path(recipient)}>"))
         self._script.append((_Step.DATA, "DATA"))
@@ -213,7 +213,7 @@ class SmtpClient:
                 self._say_hello(_Step.EHLO)
             case _:
                 if step is _Step.EHLO:
-                    self._capabilities = _capabilities(reply.lines[1:])
+                    self._capabilities = parse_capabilities(reply.lines[1:])
                 self._introduced()
 
     def _introduced(self) -> None:
@@ -280,14 +280,16 @@ class SmtpClient:
                 pass  # a reset at the beginning, done
 
     def _take_refusal_of_mail(self, reply: PeerReply) -> None:
-        # What was sent behind it is not worth waiting for: the connection is closed.
+        """Judge the message where the reply is about it; else the session is refused (A6.8)."""
         # RFC 1870 §6.1: too large for this server, as its SIZE would have said.
-        if reply.kind == 5 and (reply.subject == "3.4" or (reply.code, reply.subject) == (552, "")):
-            line = reply_line(reply.code, reply.lines, absent="5.3.4")
-            self._judge_rest(self._asked, RecipientFate.PERMANENT, line)
+        is_size = reply.subject == "3.4" or (reply.code, reply.subject) == (552, "")
+        if reply.kind == 4 or (reply.kind == 5 and is_size):
+            line = reply_line(reply.code, reply.lines, absent="5.3.4" if reply.kind == 5 else "")
+            self._judge_rest(self._asked, _fate(reply), line)
             self._ready.append(TransactionEnd(tuple(self._outcomes), ()))
             self._outcomes = []
-            self._end_session(HopFault.BROKEN, line)
+            # What was sent behind it is not worth waiting for.
+            self._end_session(HopFault.BUSY, line)
         else:
             self._refused(reply)
 
@@ -375,15 +377,6 @@ class SmtpClient:
         self._script.append((step, f"{step.name} {self._hello_name}"))
         self._speak()
 
-    def _mail(self, transaction: Transaction) -> str:
-        sender = transaction.reverse_path
-        command = f"MAIL FROM:<{path(sender) if sender else ''}>"
-        if "SIZE" in self._capabilities:
-            command += f" SIZE={transaction.size}"
-        if transaction.is_eight_bit and "8BITMIME" in self._capabilities:
-            command += " BODY=8BITMIME"
-        return command
-
     def _speak(self) -> None:
         """Send what may be sent now: all, or without PIPELINING the next command."""
         if not self._script or self._end is not None:
@@ -398,29 +391,7 @@ class SmtpClient:
         self._ready.append(Send("".join(lines).encode("ascii")))
 
 
-def _capabilities(lines: tuple[str, ...]) -> Mapping[str, str]:
-    """Return keyword → parameters, both in upper case (RFC 5321 §4.1.1.1)."""
-    found = {}
-    for line in lines:
-        keyword, _, parameters = line.strip().upper().partition(" ")
-        found[keyword] = parameters.strip()
-    return found
-
-
 def _fate(reply: PeerReply) -> RecipientFate:
     if reply.kind == 2:
         return RecipientFate.DELIVERED
     return RecipientFate.PERMANENT if reply.kind == 5 else RecipientFate.TEMPORARY
-
-
-_DOT_STRING: Final = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z"
-)
-
-
-def path(address: EmailAddress) -> str:
-    """Return an address as it stands between `<` and `>` (RFC 5321 §4.1.2), quoted if it must."""
-    if _DOT_STRING.match(address.local):
-        return str(address)
-    quoted = address.local.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}"@{address.domain}'

@@ -63,11 +63,6 @@ class ReplyReader:
         """Add what the stream gave."""
         self._buffer.receive(octets)
 
-    @property
-    def is_empty(self) -> bool:
-        """Nothing was received that was not taken."""
-        return not self._buffer and not self._lines
-
     def clear(self) -> None:
         """Forget everything."""
         self._buffer.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from chatmail.adapters.control.methods import METHODS, call
@@ -13,8 +14,9 @@ from chatmail.domain.model.errors import PermanentFailure
 from chatmail.domain.model.federation import LedgerEvent, PeerHealth
 from chatmail.domain.model.outbound import queue_name
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
-from tests.unit.adapters.control.world import make_services
+from tests.unit.adapters.control.world import StillRelay, make_services
 from tests.unit.fakes.operator import Operator
+from tests.unit.fakes.zone import MemoryZone
 
 ANN = "annannann@chat.example"
 NEW = ("queue.", "federation.", "endpoint.", "domain.", "dkim.", "account.", "block.")
@@ -78,6 +80,8 @@ async def test_a_program_without_that_part_says_so(method: str) -> None:
         ("endpoint.set", {"lookup_key": "a.example"}),
         ("domain.zone", {"format": "poem"}),
         ("domain.checkDns", {"probes": 1}),
+        ("domain.checkDns", {"resolver": "ns.example"}),
+        ("domain.zone", {"domain": "a b"}),
         ("account.get", {"username": "nobody"}),
         ("account.create", {"username": "x@far.example"}),
         ("account.create", {"username": ANN, "password": "x"}),
@@ -324,3 +328,41 @@ async def test_accounts_are_made_shown_blocked_and_deleted(face: Face) -> None:
     deleted = await face("account.delete", username=ANN, reason="gone")
     assert (deleted["deleted"], deleted["blocked"]) == (True, True)
     assert (await face("account.get", username=ANN))["credentials"] is False
+
+
+# --- status ---------------------------------------------------------------------------------------
+
+
+async def test_status_tells_of_the_queue_and_of_the_last_look_at_dns(face: Face) -> None:
+    face.services = attrs.evolve(face.services, operation=StillRelay())
+    face.world.queue_mail(ANN, "b@peer.example", age_s=60)
+    status = await face("server.status")
+    assert status["queue"]["count"] == 1
+    assert "dns" not in status
+    await face("domain.checkDns", domain="chat.example")
+    status = await face("server.status")
+    assert status["dns"]["checked_unix"] == int(face.world.clock.now_s())
+    assert "chat.example MX" in status["dns"]["missing"]
+
+
+async def test_another_resolver_can_be_named(face: Face) -> None:
+    other = MemoryZone()
+    other.publish(needed_records(await face.world.describe_zone()()))
+    asked: list[str] = []
+
+    def reader(address: str) -> MemoryZone:
+        asked.append(address)
+        return other
+
+    assert face.services.dns is not None
+    desk = attrs.evolve(face.services.dns, reader=reader)
+    face.services = attrs.evolve(face.services, dns=desk)
+    assert (await face("domain.checkDns"))["required_ok"] is False
+    assert (await face("domain.checkDns", resolver="[2001:db8::53]"))["required_ok"] is True
+    assert asked == ["2001:db8::53"]
+
+
+async def test_the_zone_of_one_domain(face: Face) -> None:
+    zone = await face("domain.zone", domain="other.example")
+    assert zone["records"] == []
+    assert (await face("domain.zone", domain="Chat.example."))["needed"] is True

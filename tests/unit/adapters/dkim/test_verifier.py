@@ -333,7 +333,15 @@ async def test_a_new_key_under_the_old_selector_is_found() -> None:
     judge = Judge(Outside({NAME: (f"p={spki(1024)}".encode(),)}))
     assert await judge.says(by_dkimpy()) is DkimResult.BAD
     judge.outside.records[NAME] = (RECORD.encode(),)
-    judge.clock.advance(61.0)
+    judge.clock.advance(31.0)
+    assert await judge.says(by_dkimpy()) is DkimResult.PASS
+
+
+async def test_the_web_is_asked_at_the_port_where_relays_are() -> None:
+    outside = Outside()
+    outside.pages[f"https://{DOMAIN}:8443/.well-known/_domainkey/opendkim"] = RECORD.encode()
+    judge = Judge(outside)
+    judge.keys = KeyLookup(outside, outside, judge.clock, https_port=lambda: 8443)  # type: ignore[arg-type]
     assert await judge.says(by_dkimpy()) is DkimResult.PASS
 
 

@@ -15,6 +15,7 @@ from chatmail.adapters.acme.selfsigned import ensure_self_signed
 from chatmail.adapters.dns import probes
 from chatmail.adapters.dns.probes import NetworkProbes
 from chatmail.domain.formats.zone import RecordType, ZoneFacts, sts_policy
+from chatmail.domain.ports.remote import DnsFault
 from chatmail.domain.ports.zone import ProbeResult
 from tests.unit.fakes.zone import MemoryZone
 
@@ -146,6 +147,9 @@ async def test_a_door_that_is_no_mail_server_is_noticed(world: World) -> None:
 async def test_a_name_without_address_and_a_closed_port_are_told(world: World) -> None:
     world.zone.found.clear()
     assert "has no address" in (await world.look())[HTTPS].detail
+    for kind in (RecordType.A, RecordType.AAAA):
+        world.zone.found["chat.example", kind] = DnsFault.TIMEOUT
+    assert "no name server answered" in (await world.look())[HTTPS].detail
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     await listener.aclose()

@@ -218,10 +218,13 @@ async def test_a_body_without_length_is_cut_at_the_limit(
         await trio.sleep(0.01)
         return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
 
+    start = trio.current_time()
     answer = await surfaces.post([b"", b""], receive=endless)
     assert answer.status == 413
     assert answer.body == b"552 5.3.4 message file too big\r\n"
     assert answer.headers["connection"] == "close"
+    assert taken * 65_536 < 300_000 + mxdeliv.LINGER_OCTETS + 3 * 65_536
+    assert trio.current_time() - start < mxdeliv.LINGER_S
 
 
 async def test_a_peer_that_goes_leaves_nothing(surfaces: Surfaces) -> None:
@@ -322,7 +325,11 @@ async def test_eight_of_one_source(surfaces: Surfaces, monkeypatch: pytest.Monke
     monkeypatch.setattr(mxdeliv, "LINGER_S", 0.0)
     assert await in_flight(surfaces, ["192.0.2.1"] * 8, "192.0.2.1") == (429, "30")
     assert await in_flight(surfaces, ["192.0.2.1"] * 8, "192.0.2.2") == (200, None)
+    # As on port 25, loopback is exempt: a web server may stand in front.
     assert await in_flight(surfaces, ["127.0.0.1"] * 20, "127.0.0.1") == (200, None)
+    network = [f"2001:db8::{number}" for number in range(8)]
+    assert await in_flight(surfaces, network, "2001:db8::f:1") == (429, "30")
+    assert await in_flight(surfaces, network, "2001:db8:0:1::1") == (200, None)
 
 
 async def test_sixty_four_of_all(surfaces: Surfaces, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,3 +449,23 @@ async def test_a_peer_waits_for_the_store_and_not_the_memory(
                 sent += 65_536
         assert sent < 2_000_000
         there.nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_asks_before_it_sends_is_told_to_go_on_or_not(
+    surfaces: Surfaces, autojump_clock: trio.testing.MockClock
+) -> None:
+    asking = head(len(MESSAGE), b"Expect: 100-continue")
+    async with running(site(surfaces)) as there:
+        stream = there.connect(is_tls=True)
+        await stream.send_all(asking)
+        assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+        await stream.send_all(MESSAGE)
+        assert (await read_answer(stream))[1] == b"250 2.0.0 OK\r\n"
+        surfaces.relay.limit(max_message_bytes=100)
+        await stream.send_all(asking)
+        answer = b""
+        while b"552 5.3.4" not in answer:
+            octets = bytes(await stream.receive_some())
+            assert octets
+            answer += octets
+        assert b"HTTP/1.1 413 " in answer

@@ -192,6 +192,13 @@ def test_the_host_field(host: str, port: int, default: int, field: str) -> None:
     assert host_field(host, port, default) == field
 
 
+@pytest.mark.parametrize("path", ["/a b", "/\u00e4", "/x\r\nX: y", ""])
+async def test_a_path_that_is_none_is_not_posted_to(path: str) -> None:
+    hop = attrs.evolve(http_hop(1), path=path)
+    result = await mxdeliv_transport().attempt(hop, letter())
+    assert (result.fault, result.reply[:9]) == (HopFault.BROKEN, "451 4.3.5")
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 

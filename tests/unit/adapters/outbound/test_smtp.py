@@ -207,7 +207,6 @@ async def test_a_message_above_size_is_not_sent() -> None:
         pytest.param({"greeting": ["554 5.7.1 no"]}, HopFault.BROKEN, "554 5.7.1", id="banner"),
         pytest.param({"greeting": ["421 4.3.2 busy"]}, HopFault.BUSY, "421 4.3.2", id="busy"),
         pytest.param({"mail": ["550 5.7.1 no"]}, HopFault.BROKEN, "550 5.7.1", id="mail"),
-        pytest.param({"mail": ["451 4.7.1 later"]}, HopFault.BUSY, "451 4.7.1", id="greylisted"),
         pytest.param({"rcpt": ["421 4.3.2 bye"]}, HopFault.BUSY, "421 4.3.2", id="rcpt-421"),
     ],
 )
@@ -217,6 +216,14 @@ async def test_a_refused_session_is_a_fault(
     result = await attempt(MailServer(**replies))
     assert result.fault is fault
     assert result.reply.startswith(reply)
+
+
+async def test_a_sender_to_come_again_is_a_word_on_the_message() -> None:
+    """Greylisting: the peer is there, and other messages may pass."""
+    result = await attempt(MailServer(mail=["451 4.7.1 later"]), letter("bob", "carol"))
+    assert result.fault is None
+    assert fates(result) == {"bob": TEMPORARY, "carol": TEMPORARY}
+    assert result.outcomes[0].reply == "451 4.7.1 later"
 
 
 async def test_a_final_refusal_is_the_peers_word() -> None:
@@ -245,6 +252,16 @@ async def test_a_wrong_certificate_is_never_talked_to(
     assert result.reply.startswith("454 4.7.5 Certificate not verified: ")
     assert server.sessions == 1
     assert server.contents == []
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_the_systems_authorities_hold_beside_those_we_were_told(
+    authority: Authority, system_authority: Authority, is_told: bool
+) -> None:
+    """Contract 2: `federation.ca_file` are extra trust anchors."""
+    server = MailServer(system_authority.server("peer.example"))
+    result = await attempt(server, tls=TlsRule.VERIFY, authority=authority if is_told else None)
+    assert fates(result) == {"bob": DELIVERED}
 
 
 async def test_an_unknown_authority_is_never_talked_to(authority: Authority) -> None:
@@ -356,6 +373,25 @@ async def test_the_next_session_is_resumed(authority: Authority) -> None:
             await transport.attempt(smtp_hop(served.port), letter())
             transport.pool.close()
     assert server.resumed == [False, True]
+
+
+async def test_sessions_to_resume_are_bounded(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatmail.adapters.outbound.connect.MAX_SESSIONS", 2)
+    server = MailServer(authority.server("peer.example"))
+    transport = smtp_transport()
+    async with peer(server) as served:
+        for host in ("a.example", "b.example", "c.example", "a.example"):
+            await transport.attempt(smtp_hop(served.port, TlsRule.ENCRYPT, host), letter())
+            transport.pool.close()
+    assert server.resumed == [False] * 4
+
+
+async def test_a_name_that_cannot_be_sent_is_a_fault(authority: Authority) -> None:
+    server = MailServer(authority.server("peer.example"))
+    result = await attempt(server, tls=TlsRule.VERIFY, host=".peer.example")
+    assert (result.fault, result.reply[:9]) == (HopFault.TLS, "454 4.7.5")
 
 
 # --- ends ----------------------------------------------------------------------------------------
@@ -498,9 +534,9 @@ async def test_a_host_without_address_is_no_connection() -> None:
 
 
 async def test_outcomes_before_a_fault_are_kept() -> None:
-    server = MailServer(rcpt=["250 ok", "452 4.5.3 many"], mail=["250 ok", "451 4.3.0 later"])
+    server = MailServer(rcpt=["250 ok", "452 4.5.3 many"], mail=["250 ok", "550 5.7.1 no"])
     result = await attempt(server, letter("bob", "carol"))
-    assert result.fault is HopFault.BUSY
+    assert result.fault is HopFault.BROKEN
     assert fates(result) == {"bob": DELIVERED}
 
 

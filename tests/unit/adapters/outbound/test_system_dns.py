@@ -23,7 +23,7 @@ def test_servers_and_hosts(files: tuple[Path, Path]) -> None:
     system = SystemDns(FakeClock(), *files)
     resolver = system.resolver()
     assert resolver is not None
-    assert list(resolver.nameservers) == ["192.0.2.53"]
+    assert list(map(str, resolver.nameservers)) == ["Do53:192.0.2.53@53"]
     assert system.addresses("relay.test") == ("192.0.2.1", "::1")
     assert system.addresses("relay") == ("192.0.2.1",)
     assert system.addresses("other.test") == ()
@@ -39,7 +39,7 @@ def test_changed_files_are_read_anew(files: tuple[Path, Path]) -> None:
     clock.advance(11)
     resolver = system.resolver()
     assert resolver is not None
-    assert list(resolver.nameservers) == ["192.0.2.54"]
+    assert list(map(str, resolver.nameservers)) == ["Do53:192.0.2.54@53"]
     clock.advance(11)
     assert system.resolver() is resolver
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from chatmail.app.cli.context import Context
 from chatmail.app.cli.offline import Refused, call_store
 from chatmail.app.cli.output import CommandFailed, Exit
 from chatmail.app.config import LoadedConfig
-from chatmail.app.config_keys import BootConfig, ServerSection
+from chatmail.app.config_keys import BootConfig, ListenSection, ServerSection, TlsSection
+from chatmail.app.config_values import ListenAddress
 from tests.unit.fakes.mailstore import MemoryHints
 from tests.unit.ports.world import ListLog, StillClock
 
@@ -105,3 +107,40 @@ def test_a_command_goes_to_the_store_when_nobody_answers(state_dir: Path) -> Non
     file.write_text(f'[server]\nip = "nonsense"\nstate_dir = "{state_dir}"\n')
     with pytest.raises(CommandFailed, match="not an IP address"):
         context.call("setting.list")
+
+
+def test_what_is_said_of_other_relays_is_kept(state_dir: Path) -> None:
+    config = loaded(state_dir)
+    made = call_store(config, "federation.rule.add", {"domain": "a.example", "action": "block"})
+    assert made["total"] == 1
+    call_store(config, "endpoint.set", {"lookup_key": "b.example", "target_host": "c.example"})
+    assert call_store(config, "federation.rule.list", {})["rules"][0]["domain"] == "a.example"
+    assert call_store(config, "endpoint.list", {})["total"] == 1
+    assert call_store(config, "federation.set", {"policy": "reject"})["policy"] == "REJECT"
+    assert call_store(config, "federation.get", {})["policy"] == "REJECT"
+    assert call_store(config, "queue.status", {})["count"] == 0
+    assert call_store(config, "queue.retry", {}) == {"retried": 0}
+
+
+def test_accounts_are_made_and_deleted(state_dir: Path) -> None:
+    config = loaded(state_dir)
+    made = call_store(config, "account.create", {})
+    status = call_store(config, "account.status", {})
+    assert (status["login_count"], status["state_dir"]) == (1, str(state_dir))
+    assert call_store(config, "account.delete", {"username": made["username"]})["deleted"] is True
+    assert call_store(config, "account.get", {"username": made["username"]})["blocklisted"] is True
+
+
+def test_the_zone_needs_no_server(state_dir: Path) -> None:
+    server = ServerSection(
+        domain="relay.example",
+        public_ips=(ipaddress.ip_address("192.0.2.1"),),
+        state_dir=state_dir,
+    )
+    listen = ListenSection(submission=(), imaps=(ListenAddress("127.0.0.1", 1993),))
+    boot = BootConfig(server=server, listen=listen, tls=TlsSection(mode="self-signed"))
+    config = LoadedConfig(boot=boot, warnings=(), origins={})
+    lines = call_store(config, "domain.zone", {})["text"].split("\n")
+    assert "relay.example. 3600 IN A 192.0.2.1" in lines
+    assert "_imaps._tcp.relay.example. 3600 IN SRV 0 1 1993 relay.example." in lines
+    assert not any("_submission._tcp" in line for line in lines)

@@ -7,8 +7,10 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -22,7 +24,9 @@ from chatmail.app.selftest.checks import Result, Trial
 from chatmail.domain.formats.zone import RecordType, needed_records
 from chatmail.domain.model.federation import LedgerEvent, PeerHealth
 from chatmail.domain.model.outbound import queue_name
+from chatmail.domain.ports.remote import DnsFault
 from chatmail.domain.wire.jsonrpc import RpcError
+from tests.unit.app.cli.test_commands import STATUS
 from tests.unit.fakes.operator import Operator
 
 ANN = "annannann@chat.example"
@@ -67,7 +71,9 @@ class Tool:
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
     world = Operator()
-    world.clock.time_s = time.time()
+    world.clock.time_s = float(int(time.time()))
+    still = SimpleNamespace(time=world.clock.now_s)
+    monkeypatch.setattr("chatmail.app.cli.queue.time", still)
     found = Tool(world, capsys)
     monkeypatch.setattr(
         Context, "call_server", lambda _, method, params: found.answer(method, params)
@@ -91,7 +97,9 @@ def test_the_queue_is_told_in_words(tool: Tool) -> None:
     id = queue_name(
         tool.world.queue_mail(ANN, "b@peer.example", reply="451 4.4.1 no route", age_s=7200)
     )
-    tool.world.memory.remember(PeerHealth(domain="peer.example", not_before_s=time.time() + 600))
+    tool.world.memory.remember(
+        PeerHealth(domain="peer.example", not_before_s=tool.world.clock.now_s() + 600)
+    )
     status = tool.text("queue status")
     assert "1 deliveries wait" in status
     assert "peer.example" in status
@@ -111,7 +119,7 @@ def test_why_is_told_in_words_an_operator_understands(tool: Tool) -> None:
     for _ in range(2):
         tool.world.queue_mail(ANN, "b@peer.example", reply="451 4.4.1 no route")
     tool.world.queue_mail(ANN, "c@peer.example")
-    now_s = time.time()
+    now_s = tool.world.clock.now_s()
     tool.world.memory.remember(
         PeerHealth(
             domain="peer.example",
@@ -124,9 +132,9 @@ def test_why_is_told_in_words_an_operator_understands(tool: Tool) -> None:
     )
     told = tool.text("queue why peer.example")
     assert "3 deliveries wait for peer.example" in told
-    assert "no connection was possible, first 1h" in told
+    assert "no connection was possible, first 1h ago" in told
     assert "(7 attempts in a row)" in told
-    assert "one delivery is tried in 9m" in told
+    assert "one delivery is tried in 10m;" in told
     assert "HTTPS did not work there" in told
     assert "last delivered: smtp 1d ago" in told
     assert "2 × 451 4.4.1 no route (smtp mx.peer.example, 30s ago)" in told
@@ -212,7 +220,9 @@ def test_dismissal_is_told_for_what_it_is(tool: Tool) -> None:
 
 
 def test_peers_are_listed_with_their_traffic(tool: Tool) -> None:
-    tool.world.ledger.delivered("peer.example", LedgerEvent.OK_SMTP, time.time() - 60, 25)
+    tool.world.ledger.delivered(
+        "peer.example", LedgerEvent.OK_SMTP, tool.world.clock.now_s() - 60, 25
+    )
     shown = tool.text("federation")
     assert "peer.example" in shown
     assert "25 ms" in shown
@@ -285,6 +295,33 @@ def test_a_check_ends_with_6_when_a_required_record_is_missing(tool: Tool) -> No
     assert code == Exit.CHECK_FAILED
     assert "found:    10 old.example" in out
     assert tool.world.probes.outbound[-1] == "mx.far.example"
+    tool.world.zone.found["chat.example", RecordType.MX] = DnsFault.TIMEOUT
+    code, out, _ = tool("dns check")
+    assert code == Exit.CHECK_FAILED
+    assert "unknown  chat.example MX" in out
+    assert "name servers did not answer" in out
+
+
+def test_status_shows_what_waits_and_the_last_look_at_dns(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Relay:
+        def status(self) -> Mapping[str, object]:
+            return STATUS
+
+        async def reload(self) -> tuple[str, ...]:
+            return ()
+
+    tool.services = attrs.evolve(tool.services, operation=Relay())
+    tool.world.queue_mail(ANN, "b@peer.example", age_s=7200)
+    shown = tool.text("status")
+    assert "queue: 1 deliveries wait, oldest 2h ago" in shown
+    assert "dns" not in shown
+    tool("dns check --domain chat.example")
+    assert "missing or wrong: chat.example A" in tool.text("status")
+    publish(tool)
+    tool("dns check")
+    assert "all required records are there" in tool.text("status")
 
 
 def test_a_literal_relay_is_told_that_it_needs_nothing(

@@ -97,6 +97,17 @@ def test_without_first_logins_an_account_has_to_be_made() -> None:
     assert len(made.accounts) == 2
 
 
+def test_a_refused_first_login_points_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Trial) -> None:
+        raise CheckFailed("the login was refused by IMAP")
+
+    monkeypatch.setattr(Trial, "first_login", refuse)
+    assert "creation_refused_by_host" in failure("jit", trial(jit=True))
+    held_back = trial(jit=True)
+    held_back.create = lambda: ("a@chat.example", "word")
+    assert held_back.account(0) == ("a@chat.example", "word")
+
+
 @pytest.mark.parametrize(
     "error", [OSError("secret"), imaplib.IMAP4.error("secret"), smtplib.SMTPException("secret")]
 )

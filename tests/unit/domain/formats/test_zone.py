@@ -165,3 +165,9 @@ def test_a_record_is_needed_once() -> None:
     assert record_line(record, 60) == "a.example. 60 IN A 192.0.2.1"
     found = needed_records(facts(domains=("chat.example", "chat.example")))
     assert len(found) == len({(one.name, one.type, one.data, one.is_required) for one in found})
+
+
+def test_a_host_that_is_an_address_leaves_the_mail_to_the_domain() -> None:
+    required = lines(facts(hostname="192.0.2.1"), required=True)
+    assert "chat.example. 3600 IN MX 10 chat.example." in required
+    assert all("192.0.2.1." not in line for line in required)

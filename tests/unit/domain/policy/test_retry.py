@@ -55,15 +55,37 @@ def test_reports_live_shorter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "age_s", "is_final"),
+    ("fault", "reply", "final_after_s"),
     [
-        ("554 5.7.1 No", HOUR, True),
-        ("554 5.7.1 No", HOUR - 1, False),
-        ("421 4.3.2 Busy", 40 * HOUR, False),
+        (HopFault.BROKEN, "554 5.7.1 No", HOUR),
+        (HopFault.BROKEN, "421 4.3.2 Closing", None),
+        (HopFault.UNCLEAR, "550 5.7.1 Forbidden", 0),
+        (HopFault.UNCLEAR, "450 4.0.0 Bad request", None),
+        (HopFault.FORBIDDEN, "550 5.4.4 Not allowed", DAY),
+        (HopFault.TLS, "454 4.7.5 Expired", None),
     ],
 )
-def test_a_refusal_of_us_is_final_after_an_hour(reply: str, age_s: float, is_final: bool) -> None:
-    assert retry.may_give_up(reply, age_s) is is_final
+def test_when_a_refusal_of_us_is_final(
+    fault: HopFault, reply: str, final_after_s: int | None
+) -> None:
+    end = result(SMTP, fault, reply)
+    if final_after_s is None:
+        assert not retry.may_give_up(end, 10 * DAY)
+    else:
+        assert retry.may_give_up(end, final_after_s)
+        assert not retry.may_give_up(end, final_after_s - 1) or not final_after_s
+
+
+@pytest.mark.parametrize(
+    ("fault", "reply", "waiting"),
+    [
+        (HopFault.AMBIGUOUS, "451 4.4.0 Timed out", "451 4.4.2 Timed out"),
+        (HopFault.FORBIDDEN, "550 5.4.4 Not allowed", "450 4.4.4 Not allowed"),
+        (HopFault.BROKEN, "554 5.7.1 No", "554 5.7.1 No"),
+    ],
+)
+def test_what_the_queue_says_meanwhile(fault: HopFault, reply: str, waiting: str) -> None:
+    assert retry.waiting_reply(result(SMTP, fault, reply)) == waiting
 
 
 # --- steps -----

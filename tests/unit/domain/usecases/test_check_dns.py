@@ -128,3 +128,41 @@ async def test_a_failed_probe_warns_and_information_does_not() -> None:
     report = await world.check_dns()()
     assert (report.has_required, report.is_perfect) == (True, False)
     assert (await world.check_dns()(with_probes=False)).probes == ()
+
+
+async def test_one_domain_can_be_looked_at_alone() -> None:
+    world = await published("chat.example", "more.example")
+    world.zone.found["chat.example", RecordType.MX] = ()
+    report = await world.check_dns()(domain="more.example")
+    assert wrong(report) == []
+    assert {one.record.name.removesuffix("more.example") for one in report.records} >= {
+        "",
+        "_dmarc.",
+    }
+    assert all(one.record.name.endswith("more.example") for one in report.records)
+
+
+async def test_policies_that_refer_to_each_other_are_read_once() -> None:
+    world = await published()
+    names = ("a.example", "b.example")
+    world.zone.found["chat.example", RecordType.TXT] = ("v=spf1 include:a.example -all",)
+    for one, other in (names, names[::-1]):
+        text = f"v=spf1 include:{other} ip4:192.0.2.1 -all"
+        world.zone.found[one, RecordType.TXT] = (text,)
+    world.zone.asked.clear()
+    await world.check_dns()()
+    assert [name for name, _ in world.zone.asked if name in names] == list(names)
+
+
+async def test_without_known_addresses_none_is_called_foreign() -> None:
+    world = await published()
+    world.addresses = ()
+    world.zone.found["chat.example", RecordType.A] = ("192.0.2.77",)
+    assert wrong(await world.check_dns()()) == []
+
+
+async def test_whom_a_caa_record_allows_is_no_matter_without_a_cas_certificate() -> None:
+    world = await published()
+    world.has_ca_certificate = False
+    world.zone.found["chat.example", RecordType.CAA] = ('0 issue "other.example"',)
+    assert wrong(await world.check_dns()()) == []

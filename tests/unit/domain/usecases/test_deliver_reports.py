@@ -190,14 +190,15 @@ async def test_literals_and_those_the_policy_keeps_away_get_none() -> None:
     assert await queue.next_due_s() is None
 
 
-async def test_one_a_minute_to_a_domain_ten_an_hour_to_an_address() -> None:
-    relay, queue = owing_abroad(*(f"u{n}@peer.test" for n in range(3)), "bob@other.test")
+async def test_an_hours_worth_to_a_domain_at_once_ten_an_hour_to_an_address() -> None:
+    relay, queue = owing_abroad(*(f"u{n}@peer.test" for n in range(62)), "bob@other.test")
     clock = FakeClock(relay.clock.now)
     log = FakeLog()
     deliver = attrs.evolve(delivering(relay, queue), budgets=make_budgets(clock), log=log)
-    await deliver()
+    for _ in range(4):
+        await deliver()
     sent = [str(b.outbound.recipients[0]) for b in relay.intake.committed if b.outbound]
-    assert sent == ["u0@peer.test", "bob@other.test"]
+    assert sent == [*(f"u{n}@peer.test" for n in range(60)), "bob@other.test"]
     assert log.events() == ["report_dropped"] * 2
     assert await queue.next_due_s() is None
     for _ in range(12):

@@ -55,3 +55,8 @@ async def test_a_literal_relay_asks_nobody_anything() -> None:
     world = Operator("[192.0.2.1]")
     facts = await world.describe_zone()()
     assert (facts.named_domains, facts.addresses, world.zone.asked) == ((), (), [])
+
+
+async def test_services_that_are_off_are_not_announced() -> None:
+    describe = attrs.evolve(Operator().describe_zone(), services=lambda: (("imaps", 993),))
+    assert (await describe()).services == (("imaps", 993),)

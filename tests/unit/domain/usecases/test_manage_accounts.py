@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.usecases import manage_accounts
 from chatmail.domain.usecases.manage_accounts import CannotCreate, Created
 from tests.unit.fakes.operator import Operator
 
@@ -82,3 +85,36 @@ async def test_accounts_are_found_by_a_part_and_counted() -> None:
     assert (totals.accounts, totals.barred) == (3, 1)
     assert [str(one.address) for one in await manage.block_list()] == ["bobbobbob@chat.example"]
     assert await manage.facts(EmailAddress.parse("nobody@chat.example")) is None
+
+
+async def test_a_long_list_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manage_accounts, "PAGE", 2)
+    manage = Operator().manage_accounts()
+    for letter in "abcd":
+        await manage.create(EmailAddress.parse(f"{letter * 9}@chat.example"))
+    assert [one.address.local[0] for one in await manage.find()] == list("abcd")
+    assert [one.address.local[0] for one in await manage.find(limit=2)] == list("ab")
+
+
+async def test_of_two_who_create_one_account_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Operator()
+    manage = world.manage_accounts()
+
+    async def nobody(address: EmailAddress) -> None:
+        return None
+
+    await manage.create(ANN)
+    monkeypatch.setattr(world.store, "get", nobody)
+    assert await manage.create(ANN) is CannotCreate.EXISTS
+
+
+async def test_names_with_a_tombstone_are_not_drawn_and_drawing_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = Operator()
+
+    async def buried(address: EmailAddress, now_s: float) -> object:
+        return object()
+
+    monkeypatch.setattr(world.store, "tombstone", buried)
+    assert await world.manage_accounts().create_random() is CannotCreate.NO_NAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from chatmail.domain.model.errors import TransientFailure
@@ -171,3 +172,18 @@ async def test_trouble_of_the_store_is_passed_on() -> None:
     with pytest.raises(TransientFailure):
         await world.manage_federation().put_rule("peer.example", PeerAction.BLOCK)
     assert world.log.events() == []
+
+
+@pytest.mark.parametrize("key", ["a b", "chat.example"])
+async def test_overrides_are_for_foreign_domains(key: str) -> None:
+    manage = Operator().manage_federation()
+    assert isinstance(await manage.remove_override(key), BadWord)
+    assert isinstance(manage.override(key), BadWord)
+
+
+async def test_an_odd_host_name_of_ours_is_nobodys_target() -> None:
+    world = Operator()
+    identity = attrs.evolve(world.settings().identity, hostname="not a name")
+    world.change(identity=identity)
+    outcome = await world.manage_federation().put_override("p.example", "x.example")
+    assert isinstance(outcome, PeerOverride)

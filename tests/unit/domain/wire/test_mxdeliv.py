@@ -179,6 +179,8 @@ def test_busy_peers_are_left_alone(status: int) -> None:
     assert (fault, patience) == (HopFault.BUSY, 30.0)
     assert reply[0] == "4"
     assert judged(status, b"451 4.7.5 DNS trouble")[1] == "451 4.7.5 DNS trouble"
+    assert judged(429, b"450 4.2.0 x")[1] == "450 4.7.1 HTTP 429: 450 4.2.0 x"
+    assert judged(503, b"450 4.2.0 x")[1] == "450 4.2.0 x"
     assert judged(status, b"550 5.7.1 no")[1][0] == "4"
 
 

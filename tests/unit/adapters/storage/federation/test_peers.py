@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from chatmail.adapters.storage import schema
 from chatmail.adapters.storage.federation import memory as memory_module
 from chatmail.adapters.storage.federation.directory import Listing
 from chatmail.domain.model.errors import TransientFailure
@@ -13,6 +14,7 @@ from chatmail.domain.model.federation import (
     PeerAction,
     PeerHealth,
     PeerOverride,
+    PeerRecord,
     PeerRule,
     StsPolicy,
 )
@@ -181,3 +183,12 @@ async def test_a_policy_that_binds_still_outlives_thirty_idle_days(opener: Opene
         assert stores.peer_memory.sts("a.test") is not None
         await stores.peer_memory.save(NOW_S + 91 * DAY_S)
         assert stores.peer_memory.sts("a.test") is None
+
+
+def test_the_tables_have_what_the_values_have() -> None:
+    columns = [column.name for column in schema.peer_counters.c]
+    assert columns[1:] == [event.value for event in LedgerEvent] + [
+        field for field in attrs.fields_dict(PeerRecord) if field not in ("domain", "counts")
+    ] + ["active_s"]
+    for table, value in ((schema.peer_health, PeerHealth), (schema.sts_policies, StsPolicy)):
+        assert [column.name for column in table.c] == list(attrs.fields_dict(value))

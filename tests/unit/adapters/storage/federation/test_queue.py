@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from chatmail.adapters.storage import compaction
 from chatmail.adapters.storage.database import FILE_NAME, Prepared
 from chatmail.adapters.storage.federation import queue_jobs
 from chatmail.adapters.storage.federation.queue_rows import QueuedContents
-from chatmail.adapters.storage.federation.queue_sql import BACKLOGS, matching
+from chatmail.adapters.storage.federation.queue_sql import BACKLOGS, CLAIM_WINDOW, matching
 from chatmail.adapters.storage.forgetting import FORGOTTEN_AT_ONCE
 from chatmail.adapters.storage.migrations import forward
 from chatmail.adapters.storage.store import StoreOptions
@@ -440,3 +441,20 @@ async def test_an_operators_page_of_one_destination_or_message_needs_no_scan(
             rows = connection.execute(text(f"EXPLAIN QUERY PLAN {query.text}"), values)
             plan = [row[3] for row in rows]
             assert any(index in line for line in plan), plan
+
+
+async def test_a_woken_backlog_of_any_length_goes_oldest_first(opener: Opener) -> None:
+    async with opener() as stores:
+        count = CLAIM_WINDOW + 50
+        async with trio.open_nursery() as nursery:
+            for number in range(1, count + 1):
+                # Numbers say nothing about age, as with random ones.
+                age_s = number * 7919 % count
+                new = make_outbound(number, created_s=NOW_S - age_s, due_s=NOW_S + age_s)
+                nursery.start_soon(partial(stores.deliver, outbound=new))
+        assert await stores.outbound.wake("peer.test", NOW_S) == count - 1
+        found: list[int] = []
+        while claimed := await stores.outbound.claim("peer.test", NOW_S, 60, 16):
+            found += [entry.message.created_s for entry in claimed]
+        assert len(found) == count
+        assert found == sorted(found)

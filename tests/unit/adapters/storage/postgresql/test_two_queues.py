@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
@@ -10,6 +11,7 @@ from chatmail.domain.model.federation import (
     Dismissal,
     LedgerEvent,
     PeerAction,
+    PeerHealth,
     PeerOverride,
     PeerRule,
 )
@@ -23,7 +25,7 @@ from chatmail.domain.model.outbound import (
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.adapters.storage.postgresql.conftest import Database, Pair, until
-from tests.unit.ports.world import HEADER, NOW_S, Stores, make_outbound, settled_as
+from tests.unit.ports.world import DAY_S, HEADER, NOW_S, Stores, make_outbound, settled_as
 
 EVERYTHING = QueueFilter()
 DELIVERED = SettlementKind.DELIVERED
@@ -164,6 +166,22 @@ async def test_counters_of_all_processes_add_up(pair: Pair) -> None:
     assert found.counts == {LedgerEvent.OK_SMTP: 2, LedgerEvent.FAIL_SMTP: 3}
     assert (found.latency_sum_ms, found.latency_count) == (20, 2)
     assert found.last_error == "450 later"
+
+
+async def test_what_one_process_does_not_use_another_may(database: Database) -> None:
+    old = PeerHealth(domain="a.test", updated_s=NOW_S, connect_fail_streak=1)
+    async with database.store() as one:
+        one.peer_memory.remember(old)
+        await one.peer_memory.save(NOW_S)
+        async with database.store() as other:
+            later = NOW_S + 29 * DAY_S
+            one.peer_memory.remember(attrs.evolve(old, updated_s=later))
+            one.peer_memory.remember(attrs.evolve(old, domain="b.test"))
+            await one.peer_memory.save(later)
+            await other.peer_memory.save(NOW_S + 31 * DAY_S)
+            assert list(other.peer_memory.all_health()) == []
+    async with database.store() as again:
+        assert [one.domain for one in again.peer_memory.all_health()] == ["a.test"]
 
 
 async def test_entries_go_with_their_account_whoever_deletes_it(pair: Pair) -> None:
