@@ -13,7 +13,6 @@ from deltachat_rpc_client.const import MessageState
 
 from tests.e2e.cores import Cores, await_event, await_text, introduce
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
-from tests.e2e.relay import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -149,16 +148,3 @@ def test_a_user_who_is_gone_shows_as_a_failed_message(
     await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)
     assert sent.get_snapshot().state == MessageState.OUT_FAILED
     assert "User unknown" in alice._rpc.get_message_info(alice.id, sent.id)
-
-
-def test_a_message_that_waited_too_long_fails_visibly(net: Network, cores: Cores) -> None:
-    """A7.1: after `queue.max_age` the sender is told."""
-    impatient = net.relay("c.test", queue={"max_age": '"10s"'})
-    away = net.relay("away.test")
-    alice, bob = cores.online(impatient, force_encryption="0"), cores.online(away)
-    alice_chat, _ = introduce(alice, bob)
-    bob.stop_io()
-    away.stop()
-    sent = alice_chat.send_text("too late")
-    await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)
-    wait_until("nothing waits", lambda: queue_depth(impatient) == 0)

@@ -97,15 +97,16 @@ def test_a_kill_between_the_reply_and_the_delivery_loses_nothing(net: Network) -
 
 
 def test_a_stop_in_the_middle_is_clean_and_loses_nothing(net: Network) -> None:
-    relay = net.relay("a.test")
+    relay = net.relay("a.test", queue={"reply_wait": '"0s"'})
     alice = User.of(relay)
     with web_peer(net, "b.test") as peer:
-        peer.octets_per_s = 4_000
+        peer.octets_per_s = 1_000
         sent = flood(alice, ["bob@b.test"], 12)
         wait_until("they are under way", lambda: peer.connections)
         began = time.monotonic()
         assert relay.stop() == 0
         assert time.monotonic() - began < 20
+        assert 0 < queue_depth(relay) <= 12
         peer.octets_per_s = 0
         relay.start()
         await_empty_queue(relay)
