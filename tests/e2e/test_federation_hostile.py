@@ -184,11 +184,7 @@ def test_a_large_message_comes_in_little_memory(
         pytest.param("{0}", id="bare"),
         pytest.param("{0}.", id="dot"),
         pytest.param("[{0}]", id="brackets"),
-        pytest.param(
-            "[IPv6:::ffff:{0}]",
-            id="mapped",
-            marks=pytest.mark.xfail(reason="mapped literals are not IPv4 literals yet"),
-        ),
+        pytest.param("[IPv6:::ffff:{0}]", id="mapped"),
     ],
 )
 @pytest.mark.parametrize("door", [by_smtp, by_https])
@@ -221,7 +217,6 @@ def test_a_domain_has_many_spellings_and_one_queue(alice: User, peer: Peer, form
     assert {name[2] for name in names} == {peer.domain}
 
 
-@pytest.mark.xfail(reason="addresses are folded when they are parsed")
 def test_a_local_part_is_not_ours_to_change(alice: User, peer: Peer) -> None:
     with peer.web() as web:
         alice.send(f"Bob.Smith@{peer.domain}")

@@ -240,6 +240,7 @@ outbound_recipients: Final = Table(
     Column("last_reply", Text, nullable=False),
     Column("last_transport", Text),
     Column("last_host", Text, nullable=False),
+    Column("written", Text, nullable=False),  # the local part as it was written; empty: as it is
 )
 _entry = outbound_recipients.c
 _is_free = (_entry.is_held == 0) & (_entry.leased_until_s == 0)

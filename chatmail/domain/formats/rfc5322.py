@@ -131,8 +131,10 @@ def _edited(
 _ATEXT: Final = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _QUOTED: Final = rb'"(?:[^"\\\r\n]|\\[^\r\n])*+"'
 # No folding space or comment inside: legal, written by nobody, and read differently by everybody.
+# The groups are not possessive: Python 3.11.2 (Debian 12) keeps what a failed turn of such a group
+# had consumed, and `a.@b` would be an address there. Each turn begins with a dot: no backtracking.
 _ADDR_SPEC: Final = re.compile(
-    rb"(?:(%(a)b++(?:\.%(a)b++)*+)|(%(q)b))@(%(a)b++(?:\.%(a)b++)*+|\[[!-Z^-~]++\])"
+    rb"(?:(%(a)b++(?:\.%(a)b++)*)|(%(q)b))@(%(a)b++(?:\.%(a)b++)*|\[[!-Z^-~]++\])"
     % {b"a": _ATEXT, b"q": _QUOTED}
 )
 _WORDS: Final = re.compile(rb"(?:%b++|%b|\.)" % (_ATEXT, _QUOTED))

@@ -64,9 +64,11 @@ def _ipv6_literal(bare: str) -> str:
     if "%" in digits:  # a zone means something on one machine only, and may hold any character
         raise AddressError("address literal has a zone")
     try:
-        return f"[IPv6:{ipaddress.IPv6Address(digits)}]"
+        address = ipaddress.IPv6Address(digits)
     except ValueError:
         raise AddressError("address literal is malformed") from None
+    # The same host in another spelling: what is ours must not look foreign.
+    return f"[{address.ipv4_mapped or f'IPv6:{address}'}]"
 
 
 def is_literal(domain: str) -> bool:
@@ -76,13 +78,23 @@ def is_literal(domain: str) -> bool:
 
 @attrs.frozen(order=True)
 class EmailAddress:
-    """A mail address in canonical form; `str()` gives `local@domain`."""
+    """A mail address in canonical form; `str()` gives `local@domain`.
+
+    `written`: the local part as its writer spelled it, where that is something else. Only the
+    relay whose name it is knows whether that matters (RFC 5321 §2.3.11); it is not compared.
+    """
 
     local: str
     domain: str
+    written: str = attrs.field(default="", eq=False, order=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.local}@{self.domain}"
+
+    @property
+    def verbatim(self) -> str:
+        """Return the address as it is passed on to another relay."""
+        return f"{self.written or self.local}@{self.domain}"
 
     @staticmethod
     def parse(text: str) -> EmailAddress:
@@ -111,4 +123,5 @@ def _parse(text: str) -> EmailAddress:
         raise AddressError("address is too long")
     if not local.isascii():
         raise AddressError("local part is not ASCII")
-    return EmailAddress(local.lower(), normalise_domain(domain))
+    folded = local.lower()
+    return EmailAddress(folded, normalise_domain(domain), "" if folded == local else local)

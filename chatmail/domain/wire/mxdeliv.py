@@ -69,7 +69,7 @@ def header_fields(
     return [
         (b"Host", host.encode("ascii")),
         (b"X-Mail-From", (str(sender) if sender else "").encode("ascii")),
-        *((b"X-Mail-To", str(recipient).encode("ascii")) for recipient in recipients),
+        *((b"X-Mail-To", recipient.verbatim.encode("ascii")) for recipient in recipients),
         (b"Content-Type", b"message/rfc822"),
         (b"Content-Length", str(size).encode("ascii")),
         (b"User-Agent", user_agent.encode("ascii")),

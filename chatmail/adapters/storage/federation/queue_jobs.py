@@ -130,7 +130,7 @@ class ClaimExpiredJob(_Leasing):
             *expired.all(0, self._before_s, self._now_s, self._limit),
             *expired.all(1, self._reports_before_s, self._now_s, self._limit),
         ]
-        found.sort(key=lambda row: (row[10], row[0], row[1]))  # created_s, message, recipient
+        found.sort(key=lambda row: (row[11], row[0], row[1]))  # created_s, message, recipient
         return found[: self._limit]
 
 

@@ -83,6 +83,7 @@ def recipient_rows(new: NewOutbound, size: int, process: int) -> list[tuple[Any,
             "",
             None,
             "",
+            recipient.written,
         )
         for recipient in dict.fromkeys(new.recipients)
     ]
@@ -102,7 +103,7 @@ def entries_of(rows: Sequence[Sequence[Any]], index: StoreIndex) -> Found:
     found = Found()
     messages: dict[int, QueuedMessage] = {}
     for row in rows:
-        id, facts = row[0], row[9:]
+        id, facts = row[0], row[10:]
         try:
             if id not in messages:
                 message, content = message_of((id, *facts), index)
@@ -114,14 +115,15 @@ def entries_of(rows: Sequence[Sequence[Any]], index: StoreIndex) -> Found:
 
 
 def _entry(message: QueuedMessage, row: Sequence[Any]) -> OutboundEntry:
-    _, recipient, attempts, due_s, is_held, at_s, reply, transport, host, *_ = row
+    _, recipient, attempts, due_s, is_held, at_s, reply, transport, host, written, *_ = row
+    address = EmailAddress.parse(recipient)
     last = None
     if at_s is not None:
         kind = None if transport is None else TransportKind(transport)
         last = LastAttempt(at_s=at_s, reply=reply, transport=kind, host=host)
     return OutboundEntry(
         message=message,
-        recipient=EmailAddress.parse(recipient),
+        recipient=attrs.evolve(address, written=written) if written else address,
         attempts=attempts,
         due_s=due_s,
         is_held=bool(is_held),

@@ -29,7 +29,7 @@ CLAIM_WINDOW: Final = 256
 """Of more that is due, the order is that of the due times alone."""
 
 _COLUMNS: Final = """r.message, r.recipient, r.attempts, r.due_s, r.is_held, r.last_at_s,
-    r.last_reply, r.last_transport, r.last_host, m.reverse_path, m.created_s, m.prefix,
+    r.last_reply, r.last_transport, r.last_host, r.written, m.reverse_path, m.created_s, m.prefix,
     m.is_report, b.id, b.segment, b.place, b.size, b.header_size, b.internal_date_s"""
 """What `queue_rows.entry_of` is read from, in its order."""
 

@@ -20,6 +20,7 @@ STATEMENTS: Final = (
         leased_until_s DOUBLE PRECISION NOT NULL, leased_by BIGINT NOT NULL,
         is_held INTEGER NOT NULL, attempts BIGINT NOT NULL, last_at_s BIGINT,
         last_reply TEXT NOT NULL, last_transport TEXT, last_host TEXT NOT NULL,
+        written TEXT NOT NULL,
         PRIMARY KEY (message, recipient)){clustered}""",
     # Everything that is asked of a destination is answered from this index.
     """CREATE INDEX outbound_by_domain ON outbound_recipients

@@ -41,12 +41,10 @@ _DOT_STRING: Final = re.compile(
 def path(address: EmailAddress) -> str:
     """Return an address as it stands between `<` and `>` (RFC 5321 §4.1.2), quoted if it must.
 
-    The zone of an IPv6 literal means something on one machine only, and may hold any character.
+    The local part is the writer's, in his spelling (federation-web.md, address normal form).
     """
-    domain = address.domain
-    if "%" in domain:
-        domain = domain.partition("%")[0] + "]"
-    if _DOT_STRING.match(address.local):
-        return f"{address.local}@{domain}"
-    quoted = address.local.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}"@{domain}'
+    local = address.written or address.local
+    if _DOT_STRING.match(local):
+        return f"{local}@{address.domain}"
+    quoted = local.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"@{address.domain}'

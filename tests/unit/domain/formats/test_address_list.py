@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import sys
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,7 @@ def test_the_short_way_reads_what_the_long_way_reads(mailboxes: list[bytes]) -> 
     assert parse_addresses(b",".join(mailboxes)) == parse_addresses(slow)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="the library misreads literals")
 @given(st.lists(st.sampled_from(MAILBOXES), min_size=1, max_size=6))
 def test_ordinary_lists_are_what_the_standard_library_reads(mailboxes: list[bytes]) -> None:
     wanted = email.utils.getaddresses([b", ".join(mailboxes).decode()])

@@ -19,6 +19,7 @@ from chatmail.domain.model.address import AddressError, EmailAddress, is_literal
         ("u@01.2.3.004", "u@[1.2.3.4]"),
         ("u@[IPv6:2001:DB8::0:1]", "u@[IPv6:2001:db8::1]"),
         ("u@2001:db8::1", "u@[IPv6:2001:db8::1]"),
+        ("u@[IPv6:::ffff:192.0.2.1]", "u@[192.0.2.1]"),
         ("u@_relay.test", "u@_relay.test"),
         ("u@bücher.example", "u@xn--bcher-kva.example"),
         ("a+tag@example.org", "a+tag@example.org"),
@@ -73,3 +74,14 @@ def test_detail_is_dropped_only_behind_a_name() -> None:
 def test_literals_are_recognised() -> None:
     assert is_literal(normalise_domain("127.0.0.1"))
     assert not is_literal(normalise_domain("relay.test"))
+
+
+def test_the_spelling_of_a_local_part_is_kept_and_not_compared() -> None:
+    written, folded = (
+        EmailAddress.parse("Bob.Smith@Peer.Test"),
+        EmailAddress.parse("bob.smith@peer.test"),
+    )
+    assert written == folded
+    assert hash(written) == hash(folded)
+    assert (str(written), written.verbatim) == ("bob.smith@peer.test", "Bob.Smith@peer.test")
+    assert folded.verbatim == str(folded)

@@ -59,5 +59,5 @@ def test_a_literal_keeps_its_brackets() -> None:
     assert path(EmailAddress.parse("bob@127.0.0.1")) == "bob@[127.0.0.1]"
 
 
-def test_a_zone_is_left_out() -> None:
-    assert path(EmailAddress.parse("bob@[IPv6:fe80::1%a>b]")) == "bob@[IPv6:fe80::1]"
+def test_the_local_part_is_passed_on_as_it_was_written() -> None:
+    assert path(EmailAddress.parse("Bob.Smith@Peer.Example")) == "Bob.Smith@peer.example"
