@@ -11,15 +11,23 @@ from chatmail.adapters.control.params import (
     Params,
     Result,
     address,
+    flag,
+    invalid,
     missing,
     number,
     only,
     optional_text,
 )
 from chatmail.adapters.control.services import AccountDesk, ControlServices
+from chatmail.domain.formats.amounts import read_duration
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.ports.accounts import AccountSummary, BarredAddress
-from chatmail.domain.usecases.manage_accounts import MAX_SHOWN, CannotCreate, Created
+from chatmail.domain.usecases.manage_accounts import (
+    MAX_SHOWN,
+    AccountOrder,
+    CannotCreate,
+    Created,
+)
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
 
 MAX_REASON: Final = 200
@@ -49,10 +57,15 @@ async def _status(services: ControlServices, params: Params) -> Result:
 
 
 async def _list(services: ControlServices, params: Params) -> Result:
-    only(params, "q", "limit")
+    only(params, "q", "limit", "inactive", "over_quota", "sort")
     desk = _desk(services)
-    limit = number(params, "limit", MAX_SHOWN, MAX_SHOWN)
-    found = await desk.manage.find(optional_text(params, "q"), limit)
+    found = await desk.manage.find(
+        optional_text(params, "q"),
+        number(params, "limit", MAX_SHOWN, MAX_SHOWN),
+        inactive_s=_inactive_s(params),
+        is_over_quota=flag(params, "over_quota"),
+        order=_order(params),
+    )
     maximum = desk.manage.settings().limits.max_mailbox_bytes
     shown = [_summary_shown(one, maximum) for one in found]
     return {"accounts": shown, "total": (await desk.manage.totals()).accounts}
@@ -121,6 +134,21 @@ async def _remove_block(services: ControlServices, params: Params) -> Result:
     if not await _desk(services).manage.unban(wanted):
         raise RpcError(ErrorCode.NOT_FOUND, "that address is not on the block list")
     return {"username": str(wanted)}
+
+
+def _inactive_s(params: Params) -> float:
+    given = optional_text(params, "inactive")
+    try:
+        return float(read_duration(given)) if given else 0.0
+    except ValueError as problem:
+        raise invalid("inactive", str(problem)) from None
+
+
+def _order(params: Params) -> AccountOrder:
+    try:
+        return AccountOrder(optional_text(params, "sort") or AccountOrder.ADDRESS)
+    except ValueError:
+        raise invalid("sort", f"is none of {', '.join(AccountOrder)}") from None
 
 
 def _reason(params: Params) -> str:

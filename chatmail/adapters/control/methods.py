@@ -162,6 +162,8 @@ SLOW_METHODS: Final = frozenset(
         "queue.retry",
         "queue.delete",
         "queue.purge",
+        "queue.why",
+        "account.list",
         "domain.checkDns",
         "dkim.check",
         "dkim.rotate",

@@ -14,8 +14,11 @@ from typing import Final
 import attrs
 import trio
 
+from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.outbound import OutboundEntry
 
+SMALL_BYTES: Final = 64 * 1024
+"""Up to here a message is chat; a larger one is a file, which other messages may overtake."""
 IDLE_S: Final = 30.0
 """An empty lane is kept so long: it remembers when its destination was woken last."""
 
@@ -43,13 +46,20 @@ class LetterInHand:
         """The destination."""
         return self.entries[0].domain
 
+    @property
+    def turn(self) -> EmailAddress | None:
+        """Whose messages go one after another, so that a chat keeps its order; None: no one's."""
+        message = self.entries[0].message
+        return message.reverse_path if message.size < SMALL_BYTES else None
+
 
 @attrs.define(eq=False, kw_only=True)
 class Lane:
     """A destination.
 
     Attributes:
-        letters: those in hand that nobody attempts yet. under_way: couriers.
+        letters: those in hand that nobody attempts yet. under_way: couriers. busy: whose chat
+            messages are under way.
         next_due_s: when the queue has something for it, unix time; inf: nothing is known.
         has_backlog: something waits in the queue for a later time.
         starts_at: nothing is claimed before (loop time). flushed_at: the last wake-up of all.
@@ -58,6 +68,7 @@ class Lane:
     domain: str
     letters: deque[LetterInHand] = attrs.field(factory=deque)
     under_way: int = 0
+    busy: set[EmailAddress] = attrs.field(factory=set)
     next_due_s: float = math.inf
     has_backlog: bool = False
     starts_at: float = -math.inf
@@ -94,12 +105,15 @@ class LaneTable:
         lane.letters.extend(letters)
         self.waiting += len(lane.letters) - before
 
-    def take(self, lane: Lane) -> LetterInHand:
-        """Take the next letter of a lane; the lane had its turn."""
-        letter = lane.letters.popleft()
-        self.waiting -= 1
-        self._lanes.move_to_end(lane.domain)
-        return letter
+    def take(self, lane: Lane) -> LetterInHand | None:
+        """Take the next letter whose turn it is, None: there is none; the lane had its turn."""
+        for place, letter in enumerate(lane.letters):
+            if letter.turn not in lane.busy:
+                del lane.letters[place]
+                self.waiting -= 1
+                self._lanes.move_to_end(lane.domain)
+                return letter
+        return None
 
     def take_all(self, lane: Lane) -> list[LetterInHand]:
         """Take all letters of a lane that wait."""
@@ -108,15 +122,19 @@ class LaneTable:
         self.waiting -= len(letters)
         return letters
 
-    def begin(self, lane: Lane) -> None:
+    def begin(self, lane: Lane, letter: LetterInHand) -> None:
         """A courier sets out."""
         lane.under_way += 1
         self.under_way += 1
+        if letter.turn is not None:
+            lane.busy.add(letter.turn)
 
-    def end(self, lane: Lane) -> None:
+    def end(self, lane: Lane, letter: LetterInHand) -> None:
         """A courier is back."""
         lane.under_way -= 1
         self.under_way -= 1
+        if letter.turn is not None:
+            lane.busy.discard(letter.turn)
 
     def forget_empty(self, now: float) -> None:
         """Drop lanes that nothing is known of."""

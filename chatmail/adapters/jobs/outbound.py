@@ -5,8 +5,10 @@ A *lane* is a destination. Letters (entries of one message for one destination, 
 in their lane until a courier takes one: a task that attempts it, settles it and ends. Whenever a
 courier ends or something becomes due, the lanes are gone through in turn, and each may start one
 courier at a time: a destination with ten thousand messages gets the share of one with a single
-message. A destination whose peer does not answer holds no slot: its letters go back, and one probe
-is claimed when the peer's pause ends (federation-web.md A7.4, A7.5).
+message. Chat messages of one sender to one destination go one after another, so that they arrive
+in their order; files may be overtaken (A7.6). A destination whose peer does not answer holds no
+slot: its letters go back, and one probe is claimed when the peer's pause ends (federation-web.md
+A7.4, A7.5).
 
 Fresh letters come in by `start` and `try_now` without a look at the queue.
 """
@@ -342,11 +344,13 @@ class OutboundRunner:
         if not lane.letters or not self._has_slot(lane):
             return False
         letter = self._lanes.take(lane)
+        if letter is None:
+            return False
         if letter.leased_until_s - self.clock.now_s() < ATTEMPT_S + RELEASE_S:
             self._returns.append(letter)  # it waited too long for its turn
             self._wake.set()
             return True
-        self._lanes.begin(lane)
+        self._lanes.begin(lane, letter)
         handler_nursery.start_soon(self._deliver, lane, letter)
         return True
 
@@ -370,7 +374,7 @@ class OutboundRunner:
                     with suppress(TransientFailure):  # the schedule stands
                         await self._flush(lane)
         finally:
-            self._lanes.end(lane)
+            self._lanes.end(lane, letter)
             if not is_settled:
                 self._returns.append(letter)
             if letter.waiter is not None:

@@ -24,6 +24,8 @@ from chatmail.app.cli.output import CommandFailed, Exit, Reply, table
 
 Account = Mapping[str, Any]
 
+_ORDERS: Final = ("address", "used", "created", "last-login")  # `AccountOrder`
+
 
 def show_accounts(context: Context, options: Namespace) -> Reply:
     """Show how many accounts there are, and who may get one."""
@@ -46,7 +48,12 @@ def show_accounts(context: Context, options: Namespace) -> Reply:
 
 def list_accounts(context: Context, options: Namespace) -> Reply:
     """Show accounts by address."""
-    params: dict[str, object] = {"q": options.q}
+    params: dict[str, object] = {
+        "q": options.q,
+        "inactive": options.inactive,
+        "over_quota": options.over_quota,
+        "sort": options.sort,
+    }
     if options.limit:
         params["limit"] = options.limit
     found = context.call("account.list", params)
@@ -182,6 +189,12 @@ def _passwords(parser: ArgumentParser) -> None:
 
 def _limit(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many")
+    parser.add_argument(
+        "--sort",
+        choices=_ORDERS,
+        default=_ORDERS[0],
+        help="most octets, newest, longest unused first",
+    )
 
 
 _user = positional("user", "an address of this relay")
@@ -193,7 +206,12 @@ ACCOUNT_COMMANDS: Final[Sequence[Command]] = (
         path=("accounts", "list"),
         run=list_accounts,
         help="accounts by address",
-        arguments=takes(option("--q", "TEXT", "only addresses with this in them"), _limit),
+        arguments=takes(
+            option("--q", "TEXT", "only addresses with this in them"),
+            option("--inactive", "DURATION", "only those nobody used for so long, e.g. 90d"),
+            switch("--over-quota", "only those that hold more than they may"),
+            _limit,
+        ),
     ),
     Command(
         path=("accounts", "info"),

@@ -99,7 +99,7 @@ def show_message(context: Context, options: Namespace) -> Reply:
         state = "held back" if one["held"] else f"next attempt {ahead(one['next_attempt_unix'])}"
         lines.append(f"to {one['rcpt_to']}: {one['tries_count']} attempts, {state}")
         if one["last_error"]:
-            way = " ".join(part for part in (one["last_transport"], one["last_host"]) if part)
+            way = _way(one["last_transport"], one["last_host"])
             when = ago(one["last_attempt_unix"])
             lines.append(f"   {when}, {way}: {one['last_error']}")
     return Reply(lines=lines, data=found)
@@ -144,8 +144,12 @@ def _prospects(found: Entry) -> Iterator[str]:
 def _answer(one: Entry) -> str:
     if not one["reply"]:
         return "not tried yet"
-    way = " ".join(part for part in (one["transport"], one["host"]) if part)
-    return f"{one['reply']} ({way or 'no connection'}, {ago(one['last_unix'])})"
+    way = _way(one["transport"], one["host"])
+    return f"{one['reply']} ({way}, {ago(one['last_unix'])})"
+
+
+def _way(transport: str, host: str) -> str:
+    return " ".join(part for part in (transport, host) if part) or "no connection"
 
 
 # --- acting ---------------------------------------------------------------------------------------
@@ -200,7 +204,8 @@ def _wanted(options: Namespace) -> dict[str, object]:
     wanted: dict[str, object] = {}
     which = getattr(options, "which", "")
     if which:
-        wanted["domain" if "." in which or which.startswith("[") else "id"] = which
+        # Ids have letters and digits only; a bare IPv6 address has colons.
+        wanted["domain" if set(which) & set(".:[") else "id"] = which
     for name in ("domain", "sender", "recipient"):
         if getattr(options, name, ""):
             wanted[name] = getattr(options, name)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chatmail.app.cli.command import Command
 from chatmail.app.cli.context import Context
 from chatmail.app.cli.output import CommandFailed, Exit, Reply, table
-from chatmail.app.selftest.checks import CHECKS, Account, Trial, run_checks
-from chatmail.app.selftest.clients import Target
+
+if TYPE_CHECKING:
+    from chatmail.app.selftest.checks import Account, Result, Trial
 
 _WILDCARDS: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared
 _STANDARD: Final = {"smtp": 25, "submissions": 465, "imaps": 993, "https": 443}
@@ -20,6 +20,9 @@ _STANDARD: Final = {"smtp": 25, "submissions": 465, "imaps": 993, "https": 443}
 
 def test_relay(context: Context, options: Namespace) -> Reply:
     """Run the checks against this machine's server, or against any relay."""
+    # Only now: no other command needs clients for every protocol.
+    from chatmail.app.selftest.checks import CHECKS, run_checks
+
     names = [name for name in CHECKS if options.expression.lower() in name]
     if not names:
         known = ", ".join(CHECKS)
@@ -30,40 +33,39 @@ def test_relay(context: Context, options: Namespace) -> Reply:
     finally:
         if not options.online:
             _clean(context, trial.accounts)
+    return _told(results)
+
+
+def _told(results: Sequence[Result]) -> Reply:
     rows = [
         ("ok" if one.is_ok else "FAILED", one.name, f"{one.seconds:.2f} s", one.detail)
         for one in results
     ]
     failed = [one.name for one in results if not one.is_ok]
-    data = {
-        "checks": [
-            {
-                "name": one.name,
-                "ok": one.is_ok,
-                "detail": one.detail,
-                "seconds": round(one.seconds, 3),
-            }
-            for one in results
-        ],
-        "failed": failed,
-    }
-    code = Exit.CHECK_FAILED if failed else Exit.OK
+    checks = [
+        {"name": one.name, "ok": one.is_ok, "detail": one.detail, "seconds": round(one.seconds, 3)}
+        for one in results
+    ]
     verdict = f"{len(failed)} of {len(results)} checks failed" if failed else "all is well"
-    return Reply(lines=[*table(rows), verdict], data=data, code=code)
+    return Reply(
+        lines=[*table(rows), verdict],
+        data={"checks": checks, "failed": failed},
+        code=Exit.CHECK_FAILED if failed else Exit.OK,
+    )
 
 
 def _local(context: Context) -> Trial:
+    from chatmail.app.selftest.checks import Trial
+    from chatmail.app.selftest.clients import Target, unverified
+
     status = context.call_running("server.status")
-    # The certificate is nobody's business here: `status` and `dns check` look at it.
-    unverified = ssl.create_default_context()
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
     domain = str(status["domain"])
     target = Target(
         domain=domain,
         hostname=domain.strip("[]").removeprefix("IPv6:"),
         ports=_ports(status["listeners"]),
-        context=unverified,
+        # The certificate is nobody's business here: `status` and `dns check` look at it.
+        context=unverified(),
     )
     registration = status["registration"]
 
@@ -84,9 +86,11 @@ def _ports(listeners: Sequence[dict[str, Any]]) -> dict[str, tuple[str, int]]:
 
 
 def _online(host: str) -> Trial:
+    from chatmail.app.selftest.checks import Trial
+    from chatmail.app.selftest.clients import Target, verified
+
     ports = {face: (host, port) for face, port in _STANDARD.items()}
-    context = ssl.create_default_context()
-    target = Target(domain=host, hostname=host, ports=ports, context=context)
+    target = Target(domain=host, hostname=host, ports=ports, context=verified())
     return Trial(target=target, expects_jit=True)
 
 

@@ -85,6 +85,19 @@ class Target:
             raise
 
 
+def verified() -> ssl.SSLContext:
+    """Return a context that believes what the system believes."""
+    return ssl.create_default_context()
+
+
+def unverified() -> ssl.SSLContext:
+    """Return a context that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class _ImapOverTls(imaplib.IMAP4):
     """IMAP over TLS under a name that need not be the address."""
 

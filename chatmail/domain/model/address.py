@@ -61,6 +61,8 @@ def _ipv4_literal(bare: str) -> str:
 
 def _ipv6_literal(bare: str) -> str:
     digits = bare[5:] if bare[:5].lower() == "ipv6:" else bare
+    if "%" in digits:  # a zone means something on one machine only, and may hold any character
+        raise AddressError("address literal has a zone")
     try:
         return f"[IPv6:{ipaddress.IPv6Address(digits)}]"
     except ValueError:

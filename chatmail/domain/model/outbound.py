@@ -16,7 +16,7 @@ from chatmail.domain.model.federation import TransportKind
 from chatmail.domain.model.queue import NewReport
 
 OutboundMessageId = NewType("OutboundMessageId", int)
-"""63 random bits, drawn by whoever queues the message."""
+"""63 bits, drawn by whoever queues the message: a later message has a greater id, mostly."""
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _DIGITS: Final = 13

@@ -34,6 +34,7 @@ _POST: Final = (TransportKind.HTTPS, TransportKind.HTTP)
 _HTTPS_BROKEN: Final = (HopFault.CONNECT, HopFault.TLS, HopFault.BROKEN, HopFault.AMBIGUOUS)
 _ALIVE: Final = (None, HopFault.AMBIGUOUS, HopFault.UNCLEAR)
 _UNREACHABLE: Final = (HopFault.CONNECT, HopFault.TLS)
+_UNSEEN: Final = (*_UNREACHABLE, HopFault.FORBIDDEN)
 _NOBODY_THERE: Final = (*_UNREACHABLE, HopFault.BUSY, HopFault.FORBIDDEN)
 
 
@@ -87,6 +88,11 @@ def is_down(results: Sequence[HopResult]) -> bool:
         return False
     smtp = [one for one in results if one.hop.transport is TransportKind.SMTP]
     return all(result.fault in _NOBODY_THERE for result in smtp or results)
+
+
+def is_the_message_innocent(results: Sequence[HopResult]) -> bool:
+    """Say whether an attempt ended before any peer could see the message."""
+    return bool(results) and all(result.fault in _UNSEEN for result in results)
 
 
 class NextStep(enum.Enum):

@@ -218,7 +218,14 @@ class AttemptRemote:
         else:
             _, reply, hop = word
         patience = max((one.retry_after_s or 0.0 for one in walk.results), default=0.0)
+        if retry.is_the_message_innocent(walk.results):
+            return self._with_next_probe(entry, self._last(reply, hop))
         return self._again(entry, self._last(reply, hop), patience)
+
+    def _with_next_probe(self, entry: OutboundEntry, last: LastAttempt) -> Verdict:
+        """The peer's pause is the message's: as the oldest it is the next probe, in its order."""
+        due_s = max(self.clock.now_s(), self.memory.health(entry.domain).not_before_s)
+        return Verdict(entry=entry, kind=SettlementKind.RETRY, due_s=due_s, last=last)
 
     def _again(self, entry: OutboundEntry, last: LastAttempt, patience_s: float = 0.0) -> Verdict:
         schedule = self.settings().queue.schedule_s
@@ -262,8 +269,9 @@ class AttemptRemote:
             queue = self.settings().queue
             self.memory.remember(retry.after_failed_contact(health, now_s, queue, self._chance()))
         last = self._last(why.reply)
+        again = self._with_next_probe if why.is_about_now else self._again
         return Attempted(
-            verdicts=tuple([self._again(entry, last) for entry in entries]),
+            verdicts=tuple([again(entry, last) for entry in entries]),
             is_down=why.is_about_now,
         )
 

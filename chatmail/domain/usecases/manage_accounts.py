@@ -6,7 +6,7 @@ Source:  spec admin 4.2; policy 2.7.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -34,6 +34,23 @@ PAGE: Final = 500
 MAX_SHOWN: Final = 10_000
 NAME_DRAWS: Final = 16
 MAX_PASSWORD_OCTETS: Final = 256
+
+
+class AccountOrder(enum.StrEnum):
+    """What accounts are sorted by; most octets, newest, longest unused first."""
+
+    ADDRESS = "address"
+    USED = "used"
+    CREATED = "created"
+    LAST_LOGIN = "last-login"
+
+
+_SORT_KEYS: Final[Mapping[AccountOrder, Callable[[AccountSummary], tuple[float, str]]]] = {
+    AccountOrder.ADDRESS: lambda one: (0, str(one.address)),
+    AccountOrder.USED: lambda one: (-one.used_bytes, str(one.address)),
+    AccountOrder.CREATED: lambda one: (-one.created_s, str(one.address)),
+    AccountOrder.LAST_LOGIN: lambda one: (one.last_login_s or 0, str(one.address)),
+}
 
 
 class CannotCreate(enum.Enum):
@@ -92,17 +109,38 @@ class ManageAccounts:
         )
 
     async def find(
-        self, part: str = "", limit: int = MAX_SHOWN, after: EmailAddress | None = None
+        self,
+        part: str = "",
+        limit: int = MAX_SHOWN,
+        *,
+        inactive_s: float = 0.0,
+        is_over_quota: bool = False,
+        order: AccountOrder = AccountOrder.ADDRESS,
     ) -> Sequence[AccountSummary]:
-        """Return accounts whose address has this part, by address. Raises:  TransientFailure."""
+        """Return accounts.
+
+        Args:  part: what the address has in it. inactive_s: only those nobody used for so long.
+            is_over_quota: only those that hold more than they may.
+        Raises:  TransientFailure.
+        """
+        unused_since_s = self.clock.now_s() - inactive_s if inactive_s else None
+        maximum = self.settings().limits.max_mailbox_bytes if is_over_quota else -1
+
+        def is_wanted(one: AccountSummary) -> bool:
+            used_s = one.last_login_s or one.created_s
+            is_idle = unused_since_s is None or used_s < unused_since_s
+            return is_idle and one.used_bytes > maximum and part.lower() in str(one.address)
+
         found: list[AccountSummary] = []
-        while len(found) < limit:
+        after: EmailAddress | None = None
+        enough = limit if order is AccountOrder.ADDRESS else MAX_SHOWN
+        while len(found) < enough:
             page = await self.roster.page(after, PAGE)
-            found += [one for one in page if part.lower() in str(one.address)]
+            found += filter(is_wanted, page)
             if len(page) < PAGE:
                 break
             after = page[-1].address
-        return found[:limit]
+        return sorted(found, key=_SORT_KEYS[order])[:limit]
 
     async def facts(self, address: EmailAddress) -> AccountFacts | None:
         """Return what is known of an address; None: nothing. Raises:  TransientFailure."""

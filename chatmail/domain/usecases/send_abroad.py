@@ -38,6 +38,21 @@ class RemoteRecipients:
     dismissed: tuple[EmailAddress, ...] = ()
 
 
+class _MessageIds:
+    """Draws ids that grow with time, so that the queue keeps the order within a second, too.
+
+    Milliseconds in 42 bits, then 21 random ones: other processes draw others in the same moment.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def draw(self, now_s: float, entropy: Entropy) -> OutboundMessageId:
+        chance = int.from_bytes(entropy.octets(3)) >> 3
+        self._last = max(self._last + 1, int(now_s * 1000) << 21 | chance)
+        return OutboundMessageId(self._last)
+
+
 @attrs.frozen(kw_only=True)
 class SendAbroad:
     """Makes queue entries and has fresh ones attempted at once."""
@@ -50,6 +65,7 @@ class SendAbroad:
     clock: Clock
     entropy: Entropy
     settings: Callable[[], SettingsSnapshot]
+    _ids: _MessageIds = attrs.field(init=False, factory=_MessageIds)
 
     def digests(self) -> BodyDigests:
         """Return the hashes that have to be fed with the content of a message to be signed."""
@@ -101,7 +117,7 @@ class SendAbroad:
         now_s = self.clock.now_s()
         is_leased = all(self.first.is_worthwhile(domain) for domain in _domains(recipients))
         return NewOutbound(
-            id=self._draw_id(),
+            id=self._ids.draw(now_s, self.entropy),
             reverse_path=sender,
             recipients=recipients,
             created_s=int(now_s),
@@ -117,7 +133,7 @@ class SendAbroad:
         now_s = self.clock.now_s()
         domain = self.settings().identity.mail_domain
         return NewOutbound(
-            id=self._draw_id(),
+            id=self._ids.draw(now_s, self.entropy),
             reverse_path=None,
             recipients=(recipient,),
             created_s=int(now_s),
@@ -125,9 +141,6 @@ class SendAbroad:
             prefix=self.signer.sign(header, digests, domain, int(now_s)),
             is_report=True,
         )
-
-    def _draw_id(self) -> OutboundMessageId:
-        return OutboundMessageId(int.from_bytes(self.entropy.octets(8)) >> 1)
 
     async def attempt(
         self, outbound: NewOutbound, body: Body, *, is_only_recipient: bool

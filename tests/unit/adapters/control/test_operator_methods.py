@@ -83,6 +83,8 @@ async def test_a_program_without_that_part_says_so(method: str) -> None:
         ("domain.checkDns", {"resolver": "ns.example"}),
         ("domain.zone", {"domain": "a b"}),
         ("account.get", {"username": "nobody"}),
+        ("account.list", {"inactive": "soon"}),
+        ("account.list", {"sort": "beauty"}),
         ("account.create", {"username": "x@far.example"}),
         ("account.create", {"username": ANN, "password": "x"}),
     ],

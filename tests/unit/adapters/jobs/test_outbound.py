@@ -14,7 +14,7 @@ from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.federation import HopFault, PeerHealth
 from chatmail.domain.model.outbound import QueueFilter
 from chatmail.domain.ports.remote import QueuedLetter
-from tests.unit.domain.usecases.abroad import BOB, PEER, RelayAbroad
+from tests.unit.domain.usecases.abroad import ALICE, BOB, PEER, RelayAbroad
 from tests.unit.domain.usecases.relay import NOW_S
 from tests.unit.fakes.remote import breaks, refuses
 
@@ -44,9 +44,9 @@ class Running:
     stop: Callable[[], None]
     stopped: trio.Event
 
-    async def letter(self, *recipients: str) -> QueuedLetter:
+    async def letter(self, *recipients: str, sender: str = ALICE) -> QueuedLetter:
         """Commit a message under a lease, as a submission does."""
-        number = self.relay.enqueue(*recipients, lease_s=LEASE_S)
+        number = self.relay.enqueue(*recipients, sender=sender, lease_s=LEASE_S)
         mine = tuple(await self.relay.queue.page(QueueFilter(message=number), None, 100))
 
         async def read(offset: int, length: int) -> bytes:
@@ -110,7 +110,7 @@ async def test_a_dead_peer_with_ten_thousand_messages_holds_nobody_up(
     relay.transport.on(None, DEAD, breaks(HopFault.CONNECT))
     relay.transport.pauses[DEAD] = 10.0
     for number in range(10_000):
-        relay.enqueue(f"u{number}@{DEAD}")
+        relay.enqueue(f"u{number}@{DEAD}", sender=f"s{number}@relay.test")
     async with running(relay, runner):
         await trio.sleep(5)
         for number in range(100):
@@ -130,7 +130,7 @@ async def test_a_slow_peer_gets_its_share_and_no_more(autojump_clock: trio.abc.C
     relay.schedule(parallelism=8, per_destination=4)
     relay.transport.pauses[SLOW] = 60.0
     for number in range(50):
-        relay.enqueue(f"u{number}@{SLOW}")
+        relay.enqueue(f"u{number}@{SLOW}", sender=f"s{number}@relay.test")
     async with running(relay, runner):
         await trio.sleep(1)
         for number in range(20):
@@ -177,6 +177,22 @@ async def test_small_messages_go_before_large_ones(autojump_clock: trio.abc.Cloc
     assert [a.letter.recipients[0].local for a in relay.transport.attempts] == ["small", "large"]
 
 
+async def test_a_chat_arrives_in_its_order(autojump_clock: trio.abc.Clock) -> None:
+    relay, runner = make()
+    relay.transport.on(None, PEER, breaks(HopFault.CONNECT))
+    for number in range(20):
+        relay.enqueue(f"u{number}@{PEER}", age_s=100 - number)
+    async with running(relay, runner):
+        await trio.sleep(100)
+        relay.transport.behaviours.clear()
+        relay.transport.attempts.clear()
+        relay.transport.pauses = {PEER: 0.5}
+        await trio.sleep(600)
+    assert relay.waiting() == {}
+    order = [a.letter.recipients[0].local for a in relay.transport.attempts]
+    assert order == [f"u{n}" for n in range(20)]
+
+
 async def test_a_probe_that_succeeds_lets_everything_go(autojump_clock: trio.abc.Clock) -> None:
     relay, runner = make()
     relay.transport.on(None, PEER, breaks(HopFault.CONNECT))
@@ -197,7 +213,7 @@ async def test_one_probe_at_a_time(autojump_clock: trio.abc.Clock) -> None:
     relay.transport.on(None, DEAD, breaks(HopFault.CONNECT))
     relay.transport.pauses[DEAD] = 5.0
     for number in range(10):
-        relay.enqueue(f"u{number}@{DEAD}")
+        relay.enqueue(f"u{number}@{DEAD}", sender=f"s{number}@relay.test")
     async with running(relay, runner):
         await trio.sleep(8)
     assert relay.transport.busiest[DEAD] == 1
@@ -350,7 +366,7 @@ async def test_fresh_letters_wait_in_bounded_number(autojump_clock: trio.abc.Clo
     relay, runner = make()
     relay.transport.pauses[PEER] = 30.0
     async with running(relay, runner) as live:
-        letters = [await live.letter(f"u{n}@{PEER}") for n in range(60)]
+        letters = [await live.letter(sender=f"s{n}@relay.test") for n in range(60)]
         taken = [runner.start(letter) for letter in letters]
         assert 16 <= sum(taken) <= 24
         await trio.sleep(600)

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from chatmail.adapters.control.methods import call
+from chatmail.app.cli import accounts
 from chatmail.app.cli import context as contexts
 from chatmail.app.cli.context import Context
 from chatmail.app.cli.output import Exit
@@ -25,6 +26,7 @@ from chatmail.domain.formats.zone import RecordType, needed_records
 from chatmail.domain.model.federation import LedgerEvent, PeerHealth
 from chatmail.domain.model.outbound import queue_name
 from chatmail.domain.ports.remote import DnsFault
+from chatmail.domain.usecases.manage_accounts import AccountOrder
 from chatmail.domain.wire.jsonrpc import RpcError
 from tests.unit.app.cli.test_commands import STATUS
 from tests.unit.fakes.operator import Operator
@@ -147,6 +149,7 @@ def test_entries_are_named_by_id_domain_or_address(tool: Tool) -> None:
     assert tool.data(f"queue retry {id}") == {"retried": 1}
     assert tool.data("queue retry peer.example") == {"retried": 1}
     assert tool.data("queue retry --domain other.example") == {"retried": 0}
+    assert tool.data("queue retry 2001:db8::1") == {"retried": 0}
     assert tool.data("queue hold --recipient b@peer.example") == {"held": 1}
     assert "held back (chatmail queue release" in tool.text("queue why peer.example")
     assert tool.data(f"queue release --sender {ANN}") == {"released": 1}
@@ -353,6 +356,7 @@ def test_accounts_are_made_shown_and_deleted(tool: Tool) -> None:
     made = tool.text(f"accounts create {ANN}")
     assert "password: " in made
     assert ANN in tool.text("accounts list --q annann --limit 5")
+    assert tool.data("accounts list --inactive 90d --over-quota --sort used")["accounts"] == []
     assert "holds 0 messages" in tool.text(f"accounts info {ANN}")
     assert "1 accounts" in tool.text("accounts status")
     assert tool(f"accounts create {ANN}")[0] == Exit.FAILURE
@@ -396,6 +400,10 @@ def test_a_ban_without_account_is_told(tool: Tool) -> None:
     assert "there is no account" in tool.text(f"accounts ban {ANN} a reason")
 
 
+def test_the_orders_are_those_of_the_server() -> None:
+    assert tuple(AccountOrder) == accounts._ORDERS
+
+
 # --- test -----------------------------------------------------------------------------------------
 
 
@@ -409,7 +417,7 @@ def trying(tool: Tool, monkeypatch: pytest.MonkeyPatch, *, is_ok: bool) -> list[
             trial.account(0)
         return [Result(name=name, is_ok=is_ok, detail="why", seconds=0.5) for name in names]
 
-    monkeypatch.setattr("chatmail.app.cli.selftest.run_checks", run_none)
+    monkeypatch.setattr("chatmail.app.selftest.checks.run_checks", run_none)
     status = {
         "domain": "chat.example",
         "listeners": [

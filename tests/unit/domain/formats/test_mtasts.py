@@ -27,6 +27,7 @@ POLICY = (
         pytest.param([b"v=STSv1; id=;"], None, id="empty"),
         pytest.param([b"v=STSv1; id=a-b;"], None, id="not-alphanumeric"),
         pytest.param([b"v=STSv1; id=" + b"a" * 33], None, id="too-long"),
+        pytest.param([b"v=STSv1; x=y;"], None, id="no-id"),
         pytest.param([b"v=STSv2; id=1;"], None, id="other-version"),
         pytest.param([b"v=STSv1"], None, id="no-fields"),
         pytest.param([b"\xff\xfe"], None, id="noise"),
@@ -54,6 +55,11 @@ def test_lives_are_a_day_to_a_year(max_age: bytes, seconds: int) -> None:
 def test_none_needs_no_host_and_unknown_fields_are_ignored() -> None:
     octets = b"version: STSv1\nfoo: bar\nmode: none\nmode: enforce\nmax_age: 86400\n"
     assert mtasts.parse_policy(octets) == StsTerms("none", (), 86400)
+
+
+def test_hosts_that_are_none_are_left_out() -> None:
+    octets = POLICY.replace(b"mx: mail.example.com", b"mx: a..b\nmx:\nmx: MAIL.example.com.")
+    assert mtasts.parse_policy(octets).mx == ("mail.example.com", "*.example.net")
 
 
 @pytest.mark.parametrize(

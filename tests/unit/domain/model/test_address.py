@@ -43,6 +43,7 @@ def test_spellings_meet_in_one_form(text: str, normal: str) -> None:
         "u@256.1.1.1",
         "u@[1.2.3]",
         "u@[IPv6:xyz]",
+        "u@[IPv6:fe80::1%a>b]",
         "u@-x.org",
         "u@a..b",
         "u@" + "a" * 64 + ".org",

@@ -253,3 +253,13 @@ def test_who_can_be_reached_by_smtp() -> None:
     assert not retry.is_reachable_by_smtp(
         [result(SMTP, HopFault.CONNECT), result(SMTP, HopFault.TLS)]
     )
+
+
+def test_whose_fault_it_cannot_be() -> None:
+    assert retry.is_the_message_innocent(
+        [result(HTTPS, HopFault.TLS), result(SMTP, HopFault.CONNECT)]
+    )
+    assert not retry.is_the_message_innocent(
+        [result(HTTPS, HopFault.BROKEN), result(SMTP, HopFault.CONNECT)]
+    )
+    assert not retry.is_the_message_innocent([])

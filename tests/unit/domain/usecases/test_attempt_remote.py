@@ -441,7 +441,19 @@ async def test_a_peer_that_is_down_is_remembered_with_a_pause() -> None:
     assert health.connect_fail_streak == 1
     assert 24 <= health.not_before_s - relay.clock.now <= 36
     (due,) = [one.due_s for m in relay.state.outbound.values() for one in m.entries.values()]
-    assert due > health.not_before_s  # another message is the next probe
+    assert due == health.not_before_s  # the oldest stays first
+
+
+async def test_a_message_that_a_peer_saw_is_not_the_next_probe() -> None:
+    relay = relay_with_mx()
+    relay.transport.on(HTTPS, "mx.peer.test", breaks(HopFault.BROKEN))
+    relay.transport.on(HTTPS, PEER, breaks(HopFault.CONNECT))
+    relay.transport.on(SMTP, "mx.peer.test", breaks(HopFault.CONNECT))
+    relay.enqueue(BOB)
+    await relay.deliver()
+    health = relay.memory.health(PEER)
+    (due,) = [one.due_s for m in relay.state.outbound.values() for one in m.entries.values()]
+    assert due > health.not_before_s > relay.clock.now
 
 
 async def test_an_override_goes_where_it_says() -> None:

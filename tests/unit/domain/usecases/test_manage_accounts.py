@@ -6,7 +6,7 @@ import pytest
 
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.usecases import manage_accounts
-from chatmail.domain.usecases.manage_accounts import CannotCreate, Created
+from chatmail.domain.usecases.manage_accounts import AccountOrder, CannotCreate, Created
 from tests.unit.fakes.operator import Operator
 
 ANN = EmailAddress.parse("annannann@chat.example")
@@ -118,3 +118,26 @@ async def test_names_with_a_tombstone_are_not_drawn_and_drawing_ends(
 
     monkeypatch.setattr(world.store, "tombstone", buried)
     assert await world.manage_accounts().create_random() is CannotCreate.NO_NAME
+
+
+async def test_accounts_are_filtered_by_use_and_sorted() -> None:
+    world = Operator()
+    manage = world.manage_accounts()
+    for letter in "abc":
+        await manage.create(EmailAddress.parse(f"{letter * 9}@chat.example"))
+        world.clock.advance(40 * 86400)
+    b = await world.store.get(EmailAddress.parse("bbbbbbbbb@chat.example"))
+    assert b is not None
+    await world.store.touch(b.id, int(world.clock.now_s()))
+
+    async def letters(**wanted: object) -> str:
+        found = await manage.find(**wanted)  # type: ignore[arg-type]
+        return "".join(one.address.local[0] for one in found)
+
+    assert await letters(inactive_s=90 * 86400.0) == "a"
+    assert await letters(inactive_s=30 * 86400.0) == "ac"
+    assert await letters(order=AccountOrder.CREATED) == "cba"
+    assert await letters(order=AccountOrder.CREATED, limit=1) == "c"
+    assert await letters(order=AccountOrder.LAST_LOGIN) == "acb"
+    assert await letters(order=AccountOrder.USED) == "abc"
+    assert await letters(is_over_quota=True) == ""

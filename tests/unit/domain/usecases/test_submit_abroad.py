@@ -248,3 +248,36 @@ async def test_mail_that_leaves_without_hashes_is_temporary_trouble() -> None:
         with pytest.raises(TransientFailure):
             await submission(relay)(alice, envelope, message)
     assert relay.intake.committed == []
+
+
+async def test_ids_grow_with_every_message_and_fit() -> None:
+    relay = make_relay()
+    drawn = []
+    for at in range(50):
+        relay.clock.now += at % 3 * 0.0004
+        await send(relay, BOB)
+        outbound = relay.intake.committed[-1].outbound
+        assert outbound is not None
+        drawn.append(int(outbound.id))
+    assert drawn == sorted(set(drawn))
+    assert all(0 < one < 2**63 for one in drawn)
+    relay.clock.now = 2**42 / 1000 - 1  # the year 2109
+    await send(relay, BOB)
+    outbound = relay.intake.committed[-1].outbound
+    assert outbound is not None
+    assert outbound.id < 2**63
+
+
+async def test_two_processes_draw_different_ids() -> None:
+    one, other = make_relay(), make_relay()
+    other.entropy.octets(5)
+    assert queued_id(await sent(one)) != queued_id(await sent(other))
+
+
+async def sent(relay: RelayAbroad) -> RelayAbroad:
+    await send(relay, BOB)
+    return relay
+
+
+def queued_id(relay: RelayAbroad) -> int:
+    return int(queued(relay).id)
