@@ -16,12 +16,14 @@ import time
 from pathlib import Path
 
 from tests.e2e import wire
+from tests.e2e.cores import Cores, await_text, introduce
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, free_ports
 from tests.e2e.raw import Sender, client, newcomer
 from tests.e2e.relay import wait_until
 
 SENDERS = 8
 ROUNDS = 150
+CORE_ROUNDS = 40
 APART_S = 0.04
 """A burst of news is told at once after 20 ms (spec mail 4.4): that is not what is measured."""
 
@@ -41,6 +43,24 @@ def latency(sending: FederatedRelay, receiving: FederatedRelay, rounds: int) -> 
                 times.append(time.perf_counter() - began)
             time.sleep(APART_S)
     return times
+
+
+def chat(folder: Path, first: FederatedRelay, second: FederatedRelay, rounds: int) -> list[float]:
+    """Return seconds from a core's send to the other core's event, in turns."""
+    cores = Cores(folder)
+    try:
+        alice, bob = cores.online(first), cores.online(second)
+        there, back = introduce(alice, bob)
+        times = []
+        for number in range(rounds):
+            for sending, receiver in ((there, bob), (back, alice)):
+                began = time.perf_counter()
+                sending.send_text(f"round {number}")
+                await_text(receiver, f"round {number}")
+                times.append(time.perf_counter() - began)
+        return times
+    finally:
+        cores.close()
 
 
 def throughput(
@@ -123,11 +143,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Network(Path(folder)) as net:
         b = net.relay("b.test", queue={"reply_wait": '"0s"'})
         told("one relay, send → EXISTS", latency(b, b, ROUNDS))
+        told("one relay, core to core", chat(net.folder / "one", b, b, CORE_ROUNDS))
         closed = free_ports(1)[0]
         kinds = {"/mxdeliv": {}, "SMTP": {"federation": {"https_port": str(closed)}}}
         for number, (kind, tables) in enumerate(kinds.items()):
             a = net.relay(f"a{number}.test", **tables)
             told(f"{kind}: relay to relay, send → EXISTS", latency(a, b, ROUNDS))
+            told(f"{kind}: core to core", chat(net.folder / f"two{number}", a, b, CORE_ROUNDS))
             for name, value in throughput(a, b, options.messages, options.octets).items():
                 print(f"{kind}: {name:38} {value:8.2f}")
             if number == 0 and options.dead:

@@ -21,7 +21,7 @@ from chatmail.adapters.outbound.connect import (
     HopError,
     TlsClient,
 )
-from chatmail.adapters.outbound.mxdeliv import host_field
+from chatmail.adapters.outbound.mxdeliv import MAX_INTERIM, host_field
 from chatmail.adapters.outbound.patience import Patience
 from chatmail.adapters.outbound.pool import close_now
 from chatmail.domain.model.address import AddressError, is_literal, normalise_domain
@@ -104,6 +104,7 @@ class HttpsFetcher:
         await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
         content_type = ""
         body = b""
+        interim = 0
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
@@ -119,7 +120,9 @@ class HttpsFetcher:
                     return FetchFault.TOO_LARGE
             elif isinstance(event, h11.EndOfMessage):
                 return Fetched(content_type, body)
-            elif not isinstance(event, h11.InformationalResponse):
+            elif isinstance(event, h11.InformationalResponse) and interim < MAX_INTERIM:
+                interim += 1
+            else:
                 return FetchFault.UNREACHABLE
 
 

@@ -50,6 +50,8 @@ NONSENSE: Final = "451 4.5.0 The server does not speak HTTP properly"
 MALFORMED: Final = "451 4.3.5 The URL to post to is malformed"
 
 _READ_OCTETS: Final = 16384
+MAX_INTERIM: Final = 10
+"""Interim answers (1xx) to one request; a peer that has nothing else to say costs no more."""
 _LAST_WORDS_S: Final = 1.0
 _REFUSALS: Final = 300
 _BEGINNING: Final = b"HTTP/1."
@@ -153,6 +155,7 @@ class HttpConnection:
     async def _read_answer(self) -> None:
         """Read head and beginning of the answer as far as they come."""
         with contextlib.suppress(*STREAM_ERRORS):
+            interim = 0
             try:
                 while len(self._body) < MAX_ANSWER_OCTETS:
                     event = self._http.next_event()
@@ -163,7 +166,10 @@ class HttpConnection:
                         self._response = event
                     elif isinstance(event, h11.Data):
                         self._body += bytes(event.data)
-                    elif not isinstance(event, h11.InformationalResponse):
+                    elif isinstance(event, h11.InformationalResponse) and interim < MAX_INTERIM:
+                        interim += 1
+                    else:
+                        self._is_nonsense = self._response is None
                         return
             except h11.RemoteProtocolError:
                 self._is_nonsense = True

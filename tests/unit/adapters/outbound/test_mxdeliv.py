@@ -212,6 +212,12 @@ async def test_a_path_that_is_none_is_not_posted_to(path: str) -> None:
             "HTTP/1.1 100 Continue\r\n\r\n" + answer("200 OK"), DELIVERED, "250", id="100-first"
         ),
         pytest.param(
+            "HTTP/1.1 100 Continue\r\n\r\n" * 11 + answer("200 OK"),
+            HopFault.BROKEN,
+            "451 4.5.0",
+            id="100-without-end",
+        ),
+        pytest.param(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nOK\r\n0\r\n\r\n",
             DELIVERED,
             "250 2.0.0 OK",
