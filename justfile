@@ -1,7 +1,7 @@
 # The developer's commands; `just` alone lists them.
 
 python := if path_exists(".venv/bin/python") == "true" { justfile_directory() / ".venv/bin/python" } else { "python3" }
-packages := "chromium curl faketime fetchmail interimap isync mutt opendkim opendkim-tools postfix postgresql strace"
+packages := "chromium curl faketime fetchmail interimap iproute2 isync mutt opendkim opendkim-tools postfix postgresql strace"
 
 _list:
     @just --list

@@ -6,6 +6,7 @@ import imaplib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.e2e.configured import ConfiguredRelay, running
 from tests.e2e.databases import sqlite_only
 from tests.e2e.mailbox import append, count, messages, newcomer, state_bytes, usage_kib
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.test_settings import said
 
 pytestmark = pytest.mark.e2e
 Account = tuple[str, str]
@@ -213,3 +215,20 @@ def test_a_mailbox_above_three_quarters_loses_its_oldest_mail_under_an_idle_sess
             await_line(client, b"I1 OK")
             assert usage_kib(other)[0] <= 70
             assert b"MESSAGES 6" in other.status("INBOX", "(MESSAGES)")[1][0]
+
+
+def test_expire_counts_and_removes_only_when_told(tmp_path: Path) -> None:
+    with running(tmp_path, retention={"interval": '"1h"'}) as relay:
+        account = newcomer(relay)
+        with wire.imap(relay, *account) as client:
+            put(client, message(account), age_s=21 * DAY_S)
+            put(client, message(account))
+        assert deleted(said(relay, "expire")) == deleted(said(relay, "expire", "--dry-run")) == 1
+        assert count(relay, account) == 2
+        assert deleted(said(relay, "expire", "--remove", "-y")) == 1
+        assert count(relay, account) == 1
+        assert deleted(said(relay, "expire")) == 0
+
+
+def deleted(report: Any) -> int:
+    return sum(task["deleted_messages"] for task in report["reports"])
