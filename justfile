@@ -70,7 +70,7 @@ e2e-postgresql *ARGS:
 
 # Of those, the ones that lean on the store most: what `check` has time for.
 e2e-postgresql-store:
-    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=25 -n auto --maxprocesses 4 --dist loadfile tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=25 -n auto --maxprocesses 4 --dist loadfile tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py tests/e2e/test_federation_literal.py tests/e2e/test_federation_faults.py
 
 # A demo relay on loopback from this checkout.
 run *ARGS:

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from tests.e2e import databases
 
+CHANCE = random.SystemRandom()
+"""For ports: tests seed the other generator, and runs side by side would choose the same."""
+
 COMMAND = [sys.executable, "-m", "chatmail"]
 START_S = 60
 FACES = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
@@ -83,7 +86,7 @@ class Relay:
         taken = set(self.ports.values())
         for face in FACES:
             while face not in self.ports:
-                port = random.randrange(11000, 32000)
+                port = CHANCE.randrange(11000, 32000)
                 with socket.socket() as probe, contextlib.suppress(OSError):
                     probe.bind(("127.0.0.1", port))
                     if port not in taken:
