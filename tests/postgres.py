@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import pwd
-import random
 import re
 import secrets
 import shutil
@@ -27,6 +26,8 @@ from typing import Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from tests.ports import draw_port
 
 START_S = 30
 ADMIN = "postgres"
@@ -281,10 +282,8 @@ def _children(parent: int) -> list[int]:
 
 def _free_port() -> int:
     """Choose a port outside the range of outgoing connections, so that it stays ours while down."""
-    # Not from the generator that tests seed: test runs side by side would choose the same.
-    chance = random.SystemRandom()
     while True:
-        port = chance.randrange(11000, 32000)
+        port = draw_port()
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -27,7 +27,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from tests.e2e.relay import CHANCE
+from tests.ports import draw_port
 
 TTL_S = 60
 UDP_OCTETS = 1232
@@ -253,7 +253,7 @@ class DnsServer:
 def _sockets(address: str) -> tuple[socket.socket, socket.socket]:
     """Bind the same port for both, below the range that outgoing connections take theirs from."""
     while True:
-        port = CHANCE.randrange(20000, 32000)
+        port = draw_port()
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         tcp = socket.socket()
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

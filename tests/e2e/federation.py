@@ -32,7 +32,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e.configured import ConfiguredRelay, Table
 from tests.e2e.dns_zone import DnsServer
-from tests.e2e.relay import CHANCE, COMMAND, wait_until
+from tests.e2e.relay import COMMAND, wait_until
+from tests.ports import draw_port
 
 SELECTOR = "opendkim"
 _SIGNED = [b"from", b"to", b"subject", b"date", b"message-id", b"mime-version", b"content-type"]
@@ -365,7 +366,7 @@ def free_ports(count: int) -> Sequence[int]:
     """Return port numbers that are free on every address, and no outgoing connection takes."""
     found: list[int] = []
     while len(found) < count:
-        port = CHANCE.randrange(20000, 32000)
+        port = draw_port()
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
             if port not in found:

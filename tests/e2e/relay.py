@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import secrets
 import signal
 import socket
@@ -17,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e import databases
-
-CHANCE = random.SystemRandom()
-"""For ports: tests seed the other generator, and runs side by side would choose the same."""
+from tests.ports import draw_port
 
 COMMAND = [sys.executable, "-m", "chatmail"]
 START_S = 60
@@ -78,15 +75,11 @@ class Relay:
         return self.folder / "chatmail.toml"
 
     def choose_ports(self) -> None:
-        """Choose ports that no outgoing connection takes while the relay is down.
-
-        What port 0 gives comes from the range of outgoing connections, so after a kill somebody
-        else's connection may sit on it.
-        """
+        """Choose ports that nobody else takes while the relay is down."""
         taken = set(self.ports.values())
         for face in FACES:
             while face not in self.ports:
-                port = CHANCE.randrange(11000, 32000)
+                port = draw_port()
                 with socket.socket() as probe, contextlib.suppress(OSError):
                     probe.bind(("127.0.0.1", port))
                     if port not in taken:

@@ -22,6 +22,11 @@ MAIL_AND_CREDENTIALS = {
     "accounts": {"address", "secret"},
     "device_tokens": {"token"},
     "reports": {"sender", "failed", "header"},
+    "outbound_messages": {"reverse_path", "prefix"},
+    "outbound_recipients": {"recipient", "written", "domain"},
+    # Domains of other relays, never addresses (federation-web.md A13.4).
+    "peer_health": {"domain"},
+    "peer_counters": {"domain"},
     "mailboxes": {"name", "keywords"},
     "messages": {"keywords"},
     "contents": {"header", "body"},  # PostgreSQL

@@ -20,6 +20,7 @@ from tests.e2e.databases import Rows
 from tests.e2e.mailbox import await_messages, count, messages, newcomer, usage_kib
 from tests.e2e.rawsmtp import RawSmtp, plain, submitter
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.test_settings import said
 
 QUOTA = 1024 * 1024
 SMALL = {"max_mailbox_size": f'"{QUOTA}"', "max_message_size": f'"{QUOTA}"'}
@@ -127,6 +128,7 @@ def test_a_group_with_failing_members_is_served_and_reported_once(
     carol, full, dead = newcomer(relay), newcomer(relay), relay.credentials()
     _fill(relay, full, 900_000)
     remote = "somebody@blocked.example"
+    said(relay, "federation", "block", "blocked.example")
     message_id, octets = wire.encrypted(alice[0], 200_000)
     octets = octets.replace(b"\r\n\r\n", b"\r\nX-Original: kept\r\n\r\n", 1)
     everyone = [dead[0], bob[0], remote, full[0], carol[0]]
