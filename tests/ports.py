@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 
+# Demo relays of tests have ports below these.
 FIRST = 11_000
 SHARE = 5_250
 SHARES = 4
