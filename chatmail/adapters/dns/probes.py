@@ -17,7 +17,8 @@ from typing import Final
 import attrs
 import trio
 
-from chatmail.domain.formats.zone import RecordType, ZoneFacts, sts_policy
+from chatmail.domain.formats.mtasts import render_policy
+from chatmail.domain.formats.zone import RecordType, ZoneFacts
 from chatmail.domain.ports.remote import DnsFault
 from chatmail.domain.ports.zone import ProbeResult, ZoneReader
 
@@ -90,7 +91,7 @@ class NetworkProbes:
         status, body = await self._request(name, f"GET {path} HTTP/1.1\r\n{_END}")
         if status != 200:
             raise ProbeFailed(f"answered {status}, not 200")
-        if body.decode("latin-1").split() != sts_policy(facts.hostname).split():
+        if body.split() != render_policy([facts.hostname]).split():
             raise ProbeFailed("is another policy than ours")
         return ""
 

@@ -10,7 +10,7 @@ from quart import Response, abort, g
 from chatmail.adapters.http.facts import AcmeChallenge, HttpServices, PublicKey
 from chatmail.adapters.http.replies import DAY_CACHE, HOUR_CACHE, NO_STORE, answer, plain
 from chatmail.domain.formats.account_links import autoconfig_xml
-from chatmail.domain.formats.zone import sts_policy
+from chatmail.domain.formats.mtasts import render_policy
 
 AUTOCONFIG_PATHS: Final = (
     "/.well-known/autoconfig/mail/config-v1.1.xml",
@@ -50,7 +50,7 @@ class WellKnown:
         relay = g.site.relay
         if not relay.has_ca_certificate or relay.is_literal or relay.mail_domain.startswith("_"):
             abort(404)
-        return plain(sts_policy(relay.hostname), cache=HOUR_CACHE)
+        return plain(render_policy([relay.hostname]).decode(), cache=HOUR_CACHE)
 
     async def dkim_key(self, selector: str) -> Response:
         """Give a public key to relays that DNS fails (spec federation-web A11.7)."""

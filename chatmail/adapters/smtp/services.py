@@ -69,7 +69,7 @@ class Collect(Protocol):
     """
 
     def __call__(
-        self, door: Door, max_bytes: int, *args: Any, **options: Any
+        self, door: Door, max_bytes: int, *, digests: BodyDigests | None = None
     ) -> AbstractAsyncContextManager[MessageSink]: ...
 
 

@@ -20,7 +20,6 @@ from chatmail.domain.model.address import is_literal
 TTL_S: Final = 3600
 MAX_STRING_OCTETS: Final = 255  # RFC 1035 §3.3.14: one string of a TXT record
 MX_PREFERENCE: Final = 10
-STS_MAX_AGE_S: Final = 2419200  # four weeks
 
 STANDARD_SERVICES: Final = (
     ("submission", 587),
@@ -190,12 +189,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def sts_policy(host: str) -> str:
-    """Return the MTA-STS policy we serve: our one mail host, CRLF lines (RFC 8461 §3.2)."""
-    lines = ("version: STSv1", "mode: enforce", f"mx: {host}", f"max_age: {STS_MAX_AGE_S}")
-    return "".join(f"{line}\r\n" for line in lines)
 
 
 # --- forms ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.queue import FailedRecipient, QueueEntry, QueueId
 from chatmail.domain.model.settings import SettingsSnapshot
+from chatmail.domain.policy.inbound import REPORTS_OF_ADDRESS, REPORTS_OF_DOMAIN
 from chatmail.domain.ports.reports import ReportQueue
 from chatmail.domain.ports.system import Budgets, Clock, Entropy, Log
 from chatmail.domain.usecases.intake import TakeIn
@@ -19,11 +20,6 @@ from chatmail.domain.usecases.intake import TakeIn
 _BATCH: Final = 20
 _LEASE_S: Final = 60.0
 _RETRY_S: Final = 30.0
-ADDRESS_REPORTS: Final = 10
-ADDRESS_REPORTS_PER_S: Final = 10 / 3600
-DOMAIN_REPORTS_PER_S: Final = 1 / 60
-DOMAIN_REPORTS: Final = 60.0
-"""An hour's worth at once: of a group\'s mistakes none stays unsaid (A10.4 gives the average)."""
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -92,10 +88,11 @@ class DeliverReports:
         return await self.take_in.report_abroad(sender, octets, entry)
 
     def _may_report(self, sender: EmailAddress) -> bool:
+        address, domain = REPORTS_OF_ADDRESS, REPORTS_OF_DOMAIN
         return self.budgets.take(
-            "report_address", str(sender), per_s=ADDRESS_REPORTS_PER_S, burst=ADDRESS_REPORTS
+            "report_address", str(sender), per_s=address.per_s, burst=address.burst
         ) and self.budgets.take(
-            "report_domain", sender.domain, per_s=DOMAIN_REPORTS_PER_S, burst=DOMAIN_REPORTS
+            "report_domain", sender.domain, per_s=domain.per_s, burst=domain.burst
         )
 
     def _render(self, entry: QueueEntry) -> bytes:

@@ -9,11 +9,11 @@ from typing import Final
 
 import attrs
 
+from chatmail.domain.formats.mtasts import render_policy
 from chatmail.domain.formats.zone import (
     STANDARD_SERVICES,
     RecordType,
     ZoneFacts,
-    sts_policy,
 )
 from chatmail.domain.formats.zone_compare import tags
 from chatmail.domain.model.address import is_literal
@@ -63,7 +63,7 @@ class DescribeZone:
 
     async def _sts_id(self, domain: str, facts: ZoneFacts) -> str:
         """Return the policy's id: one number for as long as the policy is the same (C1.3)."""
-        digest = zlib.crc32(sts_policy(facts.hostname).encode())
+        digest = zlib.crc32(render_policy([facts.hostname]))
         kept, known = await self.notebook.recall(STS_ID), await self.notebook.recall(STS_POLICY)
         if kept is not None and known == digest:
             return str(kept)

@@ -14,7 +14,8 @@ import trio
 from chatmail.adapters.acme.selfsigned import ensure_self_signed
 from chatmail.adapters.dns import probes
 from chatmail.adapters.dns.probes import NetworkProbes
-from chatmail.domain.formats.zone import RecordType, ZoneFacts, sts_policy
+from chatmail.domain.formats.mtasts import render_policy
+from chatmail.domain.formats.zone import RecordType, ZoneFacts
 from chatmail.domain.ports.remote import DnsFault
 from chatmail.domain.ports.zone import ProbeResult
 from tests.unit.fakes.zone import MemoryZone
@@ -41,7 +42,7 @@ class World:
         self.ours.load_cert_chain(*certificate)
         self.ca_file = certificate[0]
         self.status = {b"POST": 400, b"GET": 200}
-        self.policy = sts_policy("chat.example")
+        self.policy = render_policy(["chat.example"]).decode()
         self.greeting = GREETING
         self.starttls = b"220 go\r\n"
 
