@@ -47,6 +47,10 @@ mode = "self-signed"
 """
 
 
+class PortTaken(AssertionError):
+    """The relay ended since somebody else listens on its port."""
+
+
 @dataclass
 class Relay:
     """One relay process on loopback, and its state in `folder`.
@@ -97,7 +101,23 @@ class Relay:
         self.config.chmod(0o640)  # the URL may hold a password
 
     def start(self) -> Relay:
-        self.choose_ports()
+        """Start it and wait until it is ready.
+
+        Ports of a first start are only chosen, not held: if somebody took one, others are chosen.
+        """
+        chosen = dict(self.ports)
+        for attempts_left in (2, 1, 0):
+            self.choose_ports()
+            try:
+                return self._start()
+            except PortTaken:
+                if not attempts_left or len(chosen) == len(self.ports):
+                    raise
+                self.ports = dict(chosen)
+                self.errors.clear()
+        raise AssertionError("not reached")
+
+    def _start(self) -> Relay:
         self.database = self.database or databases.fresh_url()
         self.write_config()
         self._was_told = False
@@ -137,7 +157,8 @@ class Relay:
             process.kill()
             process.wait()
             self._close_pipes()
-            raise AssertionError(f"not ready: {line!r}\n" + "\n".join(self.errors))
+            said = f"not ready: {line!r}\n" + "\n".join(self.errors)
+            raise PortTaken(said) if "is already in use" in said else AssertionError(said)
         return line
 
     def kill(self) -> None:
