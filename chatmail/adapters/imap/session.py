@@ -25,10 +25,9 @@ from chatmail.domain.model.account import Account
 from chatmail.domain.model.mailbox import MailboxHint, Modseq, Uid
 from chatmail.domain.ports.hints import MailboxHints
 from chatmail.domain.ports.mailstore import OpenMailbox
-from chatmail.domain.wire.imap.commands import SequenceSet
 from chatmail.domain.wire.imap.events import NEED_DATA, Event
 from chatmail.domain.wire.imap.responses import held_back
-from chatmail.domain.wire.imap.sequence import exceeds, resolve
+from chatmail.domain.wire.imap.sequence import SequenceSet, exceeds, resolve
 from chatmail.domain.wire.imap.server import ServerMachine
 from chatmail.domain.wire.imap.view import Permit, SelectedView
 
