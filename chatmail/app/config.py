@@ -20,15 +20,9 @@ from cattrs.errors import ClassValidationError
 from chatmail.app import config_values as values
 from chatmail.app.config_checks import Finding, check
 from chatmail.app.config_choice import USUAL_FILES, ConfigError, chosen_file, state_override
-from chatmail.app.config_keys import (
-    ABSENT_WITH_LISTEN_TABLE,
-    ALIASES,
-    FIELDS,
-    PATHS,
-    SECTIONS,
-    UNSET,
-    BootConfig,
-)
+from chatmail.app.config_keys import ALIASES, FIELDS, PATHS, SECTIONS, BootConfig
+from chatmail.app.config_option import UNSET
+from chatmail.app.config_sections import ABSENT_WITH_LISTEN_TABLE
 from chatmail.app.config_sources import Entry, Gathered, gather, insert
 from chatmail.app.config_values import quoted
 

@@ -15,7 +15,8 @@ import attrs
 from chatmail.adapters.dkim.keys import is_selector, parse_algorithms
 from chatmail.adapters.dkim.signer import parse_forms
 from chatmail.app.config_identity import mail_domain, tls_mode
-from chatmail.app.config_keys import FACES, BootConfig
+from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_sections import FACES
 from chatmail.app.config_tls import pair_problem
 from chatmail.app.config_values import ListenAddress, quoted
 from chatmail.domain.model.address import AddressError, EmailAddress, is_literal, normalise_domain

@@ -14,7 +14,8 @@ import attrs
 from chatmail.adapters.system.redaction import Public
 from chatmail.app.config_checks import Finding, check_settings
 from chatmail.app.config_identity import to_settings
-from chatmail.app.config_keys import BootConfig, ListenSection
+from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_sections import ListenSection
 from chatmail.app.config_values import ListenAddress
 from chatmail.domain.model.settings import SettingsSnapshot, SettingValue
 from chatmail.domain.policy.settings_rules import BadSetting, Overrides, overrides

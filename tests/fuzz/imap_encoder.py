@@ -10,6 +10,8 @@ import datetime
 import re
 
 from chatmail.domain.wire.imap import commands as c
+from chatmail.domain.wire.imap import search_keys as k
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 _BARE = {
     c.Capability: b"CAPABILITY",
@@ -22,7 +24,7 @@ _BARE = {
 }
 _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _LITERAL = re.compile(rb"\{([0-9]+)\+\}\r\n")
-_NEW = c.SearchAnd((c.SearchFlag("\\Recent", True), c.SearchFlag("\\Seen", False)))
+_NEW = k.SearchAnd((k.SearchFlag("\\Recent", True), k.SearchFlag("\\Seen", False)))
 
 
 def encode(command: c.Command) -> bytes:
@@ -81,7 +83,7 @@ def _name(name: str) -> bytes:
     return _string(re.sub(r"[^ -~]+", shifted, name.replace("&", "&-")).encode())
 
 
-def _set(asked: c.SequenceSet) -> bytes:
+def _set(asked: SequenceSet) -> bytes:
     if asked.saved:
         return b"$"
     return ",".join(
@@ -229,46 +231,46 @@ def _search(command: c.Search) -> bytes:
     verb = b"UID SEARCH " if command.by_uid else b"SEARCH "
     options = b"" if command.options is None else b"RETURN %b " % _list(command.options)
     key = command.key
-    if isinstance(key, c.SearchAnd) and key != _NEW:
+    if isinstance(key, k.SearchAnd) and key != _NEW:
         return verb + options + b" ".join(map(_key, key.keys))
     return verb + options + _key(key)
 
 
-def _key(key: c.SearchKey) -> bytes:
+def _key(key: k.SearchKey) -> bytes:
     match key:
-        case c.SearchAll():
+        case k.SearchAll():
             return b"ALL"
-        case c.SearchSet(messages, by_uid):
+        case k.SearchSet(messages, by_uid):
             return (b"UID " if by_uid else b"") + _set(messages)
-        case c.SearchFlag("\\Recent", present):
+        case k.SearchFlag("\\Recent", present):
             return b"RECENT" if present else b"OLD"
-        case c.SearchFlag(flag, present) if flag.startswith("\\"):
+        case k.SearchFlag(flag, present) if flag.startswith("\\"):
             return (b"" if present else b"UN") + flag[1:].upper().encode()
-        case c.SearchFlag(flag, present):
+        case k.SearchFlag(flag, present):
             return (b"KEYWORD " if present else b"UNKEYWORD ") + flag.encode()
-        case c.SearchHeader(name, value):
+        case k.SearchHeader(name, value):
             return b"HEADER %b %b" % (_string(name.encode()), _string(value.encode()))
-        case c.SearchText(value, headers_too):
+        case k.SearchText(value, headers_too):
             return (b"TEXT " if headers_too else b"BODY ") + _string(value.encode())
-        case c.SearchNot(inner):
+        case k.SearchNot(inner):
             return b"NOT " + _key(inner)
-        case c.SearchOr(first, second):
+        case k.SearchOr(first, second):
             return b"OR %b %b" % (_key(first), _key(second))
-        case c.SearchAnd(keys):
+        case k.SearchAnd(keys):
             return b"NEW" if key == _NEW else b"(%b)" % b" ".join(map(_key, keys))
         case _:
             return _measured(key)
 
 
-def _measured(key: c.SearchKey) -> bytes:
+def _measured(key: k.SearchKey) -> bytes:
     match key:
-        case c.SearchSize(octets, larger):
+        case k.SearchSize(octets, larger):
             return b"%b %d" % (b"LARGER" if larger else b"SMALLER", octets)
-        case c.SearchAge(seconds, older):
+        case k.SearchAge(seconds, older):
             return b"%b %d" % (b"OLDER" if older else b"YOUNGER", seconds)
-        case c.SearchModseq(modseq):
+        case k.SearchModseq(modseq):
             return b"MODSEQ %d" % modseq
-        case c.SearchDate(comparison, day, sent):
+        case k.SearchDate(comparison, day, sent):
             name = {"<": b"BEFORE", "=": b"ON", ">=": b"SINCE"}[comparison]
             date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
             month = _MONTHS[date.month - 1]

@@ -59,7 +59,7 @@ async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
     """FETCH, UID FETCH."""
     if command.vanished and not session.has_qresync:
         return bad(tag, "QRESYNC is not enabled")
-    uids = session.resolve(command.messages, command.by_uid)
+    uids = session.selected.resolve(command.messages, command.by_uid)
     if uids is None:
         return BAD_NUMBER.to(tag)
     if command.changed_since is not None or "MODSEQ" in command.attributes:

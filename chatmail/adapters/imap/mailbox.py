@@ -11,7 +11,8 @@ import attrs
 
 from chatmail.adapters.imap.replies import NO_SUCH_MAILBOX, PROBLEMS
 from chatmail.adapters.imap.resync import missed_by, tell_missed
-from chatmail.adapters.imap.session import Selection, Session
+from chatmail.adapters.imap.selection import Selection
+from chatmail.adapters.imap.session import Session
 from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxInfo
 from chatmail.domain.ports.mailstore import MailboxProblem
 from chatmail.domain.usecases.change_mailbox import has_room_for_keywords

@@ -23,10 +23,11 @@ from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.mailbox import INBOX, MailboxId, Uid
 from chatmail.domain.usecases.service_metadata import DEVICE_TOKEN, SERVER
-from chatmail.domain.wire.imap.commands import Fetch, Notify, NotifyGroup, SequenceSet
+from chatmail.domain.wire.imap.commands import Fetch, Notify, NotifyGroup
 from chatmail.domain.wire.imap.fetch import FetchPlan, plan_fetch
 from chatmail.domain.wire.imap.notify import MailboxWatch
 from chatmail.domain.wire.imap.responses import metadata_changed, ok
+from chatmail.domain.wire.imap.sequence import SequenceSet
 from chatmail.domain.wire.imap.view import Permit
 
 LOOK_S: Final = 60.0

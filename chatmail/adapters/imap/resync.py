@@ -14,11 +14,11 @@ import trio
 from chatmail.adapters.imap.session import Session
 from chatmail.domain.model.mailbox import MailboxChanges, Modseq, Uid
 from chatmail.domain.ports.mailstore import OpenMailbox
-from chatmail.domain.wire.imap.commands import QresyncParameter, SequenceSet
+from chatmail.domain.wire.imap.commands import QresyncParameter
 from chatmail.domain.wire.imap.fetch import flags_line
 from chatmail.domain.wire.imap.responses import vanished
 from chatmail.domain.wire.imap.resync import among, changed_for, expunged_for, without_star
-from chatmail.domain.wire.imap.sequence import MAX_NUMBER
+from chatmail.domain.wire.imap.sequence import MAX_NUMBER, SequenceSet
 
 # No message has it, so no change counts as an arrival: RFC 7162 §3.2.5.1 has all of them told.
 _BEYOND: Final = Uid(MAX_NUMBER)

@@ -15,14 +15,7 @@ from chatmail.adapters.imap.session import Session
 from chatmail.domain.formats.mime_structure import StructureScanner
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import MailboxEntry
-from chatmail.domain.wire.imap.commands import (
-    Search,
-    SearchAnd,
-    SearchKey,
-    SearchNot,
-    SearchOr,
-    SearchSet,
-)
+from chatmail.domain.wire.imap.commands import Search
 from chatmail.domain.wire.imap.responses import esearch, ok, search
 from chatmail.domain.wire.imap.search import (
     Searcher,
@@ -35,6 +28,13 @@ from chatmail.domain.wire.imap.search_content import (
     ContentProbe,
     count_texts,
     needs_content,
+)
+from chatmail.domain.wire.imap.search_keys import (
+    SearchAnd,
+    SearchKey,
+    SearchNot,
+    SearchOr,
+    SearchSet,
 )
 from chatmail.domain.wire.imap.search_sections import Section, sections, simple_section
 from chatmail.domain.wire.imap.sequence import exceeds, format_set

@@ -11,26 +11,21 @@ far away or lifted while a command runs, so neither a timeout nor a drain cuts a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
+from chatmail.adapters.imap.output import Output
 from chatmail.adapters.imap.replies import BYE_INACTIVE, BYE_RESTARTING, BYE_SESSION_CLOSED
+from chatmail.adapters.imap.selection import Notifier, Selection
 from chatmail.adapters.imap.services import ByteStream, ImapServices
 from chatmail.adapters.net.errors import PeerGone
 from chatmail.domain.formats.mime_structure import Part
 from chatmail.domain.model.account import Account
-from chatmail.domain.model.mailbox import MailboxHint, Modseq, Uid
-from chatmail.domain.ports.hints import MailboxHints
-from chatmail.domain.ports.mailstore import OpenMailbox
-from chatmail.domain.wire.imap.commands import SequenceSet
+from chatmail.domain.model.mailbox import MailboxHint, Modseq
 from chatmail.domain.wire.imap.events import NEED_DATA, Event
-from chatmail.domain.wire.imap.responses import held_back
-from chatmail.domain.wire.imap.sequence import exceeds, resolve
 from chatmail.domain.wire.imap.server import ServerMachine
-from chatmail.domain.wire.imap.view import Permit, SelectedView
+from chatmail.domain.wire.imap.view import Permit
 
 FLUSH_OCTETS: Final = 64 * 1024
 FIRST_COMMAND_S: Final = 60.0
@@ -59,83 +54,17 @@ class Farewell(Exception):
         self.octets = octets
 
 
-class Selection:
-    """The selected mailbox of a session."""
-
-    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "saved", "view")
-
-    def __init__(
-        self,
-        mailbox: OpenMailbox,
-        view: SelectedView,
-        *,
-        is_read_only: bool,
-    ) -> None:
-        self.mailbox = mailbox
-        self.view = view
-        self.is_read_only = is_read_only
-        self.is_dirty = False
-        # What `$` stands for: UIDs, which expunges and arrivals leave true (RFC 5182 §2.1).
-        self.saved: Sequence[int] = ()
-        self._subscription: AbstractContextManager[None] | None = None
-
-    def listen(self, hints: MailboxHints, wake: Callable[[], None]) -> None:
-        """Have `wake` called at each change until `close`."""
-        self._subscription = hints.subscribe(self.mailbox.id, wake)
-        self._subscription.__enter__()
-
-    def close(self) -> None:
-        """Stop listening and let the store forget the mailbox."""
-        if self._subscription is not None:
-            self._subscription.__exit__(None, None, None)
-        self.mailbox.close()
-
-
-class Notifier(Protocol):
-    """What NOTIFY made of a session (`adapters.imap.notify`)."""
-
-    @property
-    def tells_selected(self) -> bool: ...
-
-    @property
-    def tells_flags(self) -> bool: ...
-
-    async def push(self) -> None:
-        """Queue what may be told while no command is in progress."""
-
-    async def tell_watched(self) -> None:
-        """Queue news of mailboxes that are not selected."""
-
-    async def tell_arrivals(self, uids: list[Uid]) -> None:
-        """Queue what was asked for of new messages."""
-
-    def look_again_s(self) -> float:
-        """Return until when a wait may last without a wake-up."""
-
-    def own_change(self, *names: str) -> None:
-        """Note mailbox names this session has changed itself."""
-
-    async def own_metadata(self) -> None:
-        """Note that this session has changed metadata itself."""
-
-    def close(self) -> None:
-        """Listen to nothing any more."""
-
-
-class Session:
+class Session(Output):
     """State and plumbing that the handlers share."""
 
     __slots__ = (
         "_events",
         "_farewell",
         "_idle_scope",
-        "_out",
-        "_out_octets",
         "_slice_left_s",
         "_waits_since_s",
         "account_or_none",
         "failures",
-        "flushed_s",
         "has_condstore",
         "has_qresync",
         "is_in_literal",
@@ -148,7 +77,6 @@ class Session:
         "selection",
         "services",
         "started_s",
-        "stream",
         "ticket",
         "token",
         "tree",
@@ -156,14 +84,14 @@ class Session:
     )
 
     def __init__(self, stream: ByteStream, services: ImapServices, scope: trio.CancelScope) -> None:
-        self.stream = stream
+        super().__init__(stream, trio.current_time())
         self.services = services
         self.scope = scope
         self.machine = ServerMachine(
             tls_active=stream.is_tls,
             max_append_bytes=services.settings().limits.max_message_bytes,
         )
-        self.started_s = trio.current_time()
+        self.started_s = self.flushed_s
         self.account_or_none: Account | None = None
         self.ticket: object = None
         self.failures = 0
@@ -176,12 +104,9 @@ class Session:
         self.selection: Selection | None = None
         self.tree: tuple[object, Part] | None = None
         self.is_in_literal = False
-        self.flushed_s = self.started_s
         self.turn_until = self.started_s + SLICE_S
         self._waits_since_s = self.started_s
         self._slice_left_s = SLICE_S
-        self._out: list[bytes] = []
-        self._out_octets = 0
         self._events = 0
         self.is_waiting = False
         self._idle_scope: trio.CancelScope | None = None
@@ -201,18 +126,6 @@ class Session:
 
     # --- output ------------------------------------------------------------------------------
 
-    def send(self, octets: bytes) -> None:
-        """Queue octets for the next flush."""
-        if octets:
-            self._out.append(octets)
-            self._out_octets += len(octets)
-
-    async def flush(self) -> None:
-        """Write what is queued, in one write."""
-        if self._out:
-            await self.stream.send_all(self.take_output())
-            self.flushed_s = trio.current_time()
-
     async def flush_if_large(self) -> None:
         """Write and give way to others once 64 KiB are queued."""
         if self._out_octets >= FLUSH_OCTETS:
@@ -226,19 +139,6 @@ class Session:
         """Let others run, and wait until it is this session's turn among those that work long."""
         await self.services.turns.take()
         self.turn_until = trio.current_time() + SLICE_S
-
-    @property
-    def queued_octets(self) -> int:
-        """How much is queued."""
-        return self._out_octets
-
-    def take_output(self) -> bytes:
-        """Return what is queued and queue nothing."""
-        out = self._out
-        octets = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
-        self._out_octets = 0
-        return octets
 
     # --- input -------------------------------------------------------------------------------
 
@@ -431,15 +331,6 @@ class Session:
             self.tree = None
             self.machine.deselected()
 
-    def resolve(self, messages: SequenceSet, by_uid: bool) -> list[Uid] | None:
-        """Return the UIDs a set names in the view; None: a message number is too high."""
-        view = self.selected.view
-        # `1:*` in an empty mailbox is no mistake worth a BAD.
-        if not by_uid and exceeds(messages, max(view.count, 1)):
-            return None
-        saved = self.selected.saved
-        return resolve(messages, view.uids, view.count, by_uid=by_uid, saved=saved)
-
     async def tell_news(
         self, permit: Permit, *, with_uid: bool = False, is_own: bool = False
     ) -> None:
@@ -455,12 +346,8 @@ class Session:
 
     def cover_held_news(self) -> None:
         """Queue up to where a QRESYNC client was told everything, if it was not told all."""
-        selection = self.selection
-        if selection is None:
-            return
-        told = selection.view.modseq
-        if told < selection.mailbox.info().highest_modseq:
-            self.send(held_back(told))
+        if self.selection is not None:
+            self.send(self.selection.held_news())
 
     async def tell_news_unless_flags(
         self, permit: Permit, *, with_uid: bool, holds_flags: bool

@@ -33,7 +33,7 @@ async def store(session: Session, tag: bytes, command: Store) -> bytes:
     selection = session.selected
     if selection.is_read_only:
         return READ_ONLY.to(tag)
-    uids = session.resolve(command.messages, command.by_uid)
+    uids = session.selected.resolve(command.messages, command.by_uid)
     if uids is None:
         return BAD_NUMBER.to(tag)
     is_conditional = command.unchanged_since is not None
@@ -95,7 +95,7 @@ async def expunge(session: Session, tag: bytes, command: Expunge) -> bytes:
         return READ_ONLY.to(tag)
     uids = None
     if command.uids is not None:
-        uids = session.resolve(command.uids, by_uid=True)
+        uids = session.selected.resolve(command.uids, by_uid=True)
     changes = await session.services.store.expunge(selection.mailbox.id, uids)
     selection.is_dirty = True
     modseq = changes.highest_modseq
@@ -107,7 +107,7 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
     selection = session.selected
     if command.move and selection.is_read_only:
         return READ_ONLY.to(tag)
-    uids = session.resolve(command.messages, command.by_uid)
+    uids = session.selected.resolve(command.messages, command.by_uid)
     if uids is None:
         return BAD_NUMBER.to(tag)
     done = "Move completed" if command.move else "Copy completed"

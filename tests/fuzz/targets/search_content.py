@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chatmail.domain.wire.imap.commands import (
+from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
+from chatmail.domain.wire.imap.search_keys import (
     SearchAnd,
     SearchDate,
     SearchHeader,
@@ -10,7 +11,6 @@ from chatmail.domain.wire.imap.commands import (
     SearchOr,
     SearchText,
 )
-from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
 from tests.builders import make_message
 from tests.fuzz.cutting import read, vector
 

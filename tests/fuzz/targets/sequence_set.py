@@ -6,10 +6,10 @@ import itertools
 import re
 
 from chatmail.domain.model.mailbox import Uid
-from chatmail.domain.wire.imap.commands import SequenceSet
 from chatmail.domain.wire.imap.sequence import (
     MAX_NUMBER,
     SAVED,
+    SequenceSet,
     contains,
     exceeds,
     format_set,

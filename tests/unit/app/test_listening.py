@@ -15,7 +15,8 @@ from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
 from chatmail.adapters.net.errors import BindError
 from chatmail.adapters.net.listeners import Face, FaceListener, TlsMode
 from chatmail.adapters.net.streams import Stream
-from chatmail.app.config_keys import BootConfig, ListenSection
+from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_sections import ListenSection
 from chatmail.app.config_values import listen_addresses
 from chatmail.app.listening import Listening
 

@@ -9,7 +9,8 @@ import pytest
 
 from chatmail.app.config import LoadedConfig
 from chatmail.app.config_identity import to_settings
-from chatmail.app.config_keys import FIELDS, BootConfig, ListenSection, ServerSection
+from chatmail.app.config_keys import FIELDS, BootConfig
+from chatmail.app.config_sections import ListenSection, ServerSection
 from chatmail.app.config_values import listen_addresses
 from chatmail.app.live_settings import LiveSettings
 from chatmail.domain.policy.settings_table import BY_KEY, RULES, Kind, find_rule

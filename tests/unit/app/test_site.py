@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from chatmail.app.config_identity import to_settings
-from chatmail.app.config_keys import BootConfig, ServerSection
+from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_sections import ServerSection
 from chatmail.app.site import Site
 from tests.unit.fakes.system import FakeClock
 

@@ -19,12 +19,12 @@ from chatmail.domain.wire.imap.commands import (
     List,
     QresyncParameter,
     Select,
-    SequenceSet,
     SetMetadata,
     SetQuota,
     Status,
 )
 from chatmail.domain.wire.imap.lexer import CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 STATUS_ITEMS: Final = frozenset(
     {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"}

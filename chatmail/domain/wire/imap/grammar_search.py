@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from chatmail.domain.wire.imap.commands import (
-    Search,
+from chatmail.domain.wire.imap.commands import Search
+from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.search_keys import (
     SearchAge,
     SearchAll,
     SearchAnd,
@@ -28,7 +29,6 @@ from chatmail.domain.wire.imap.commands import (
     SearchText,
     SearchThreadId,
 )
-from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem
 
 MAX_DEPTH: Final = 40
 MAX_KEYS: Final = 512

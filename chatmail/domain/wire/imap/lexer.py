@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from chatmail.domain.model.errors import ChatmailError
-from chatmail.domain.wire.imap.commands import SequenceSet
 from chatmail.domain.wire.imap.mailbox_name import decode_name, decode_utf8_name
-from chatmail.domain.wire.imap.sequence import MAX_NUMBER, parse_sequence_set
+from chatmail.domain.wire.imap.sequence import MAX_NUMBER, SequenceSet, parse_sequence_set
 
 # What stands for a literal in the text. A line holds no LF, so nothing a peer sends equals it.
 LITERAL_MARK: Final = b"{\n"

@@ -10,16 +10,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from chatmail.domain.model.mailbox import MailboxEntry, Uid
-from chatmail.domain.wire.imap.commands import (
-    QresyncParameter,
+from chatmail.domain.wire.imap.commands import QresyncParameter
+from chatmail.domain.wire.imap.search_keys import (
     SearchAnd,
     SearchKey,
     SearchNot,
     SearchOr,
     SearchSet,
-    SequenceSet,
 )
-from chatmail.domain.wire.imap.sequence import resolve
+from chatmail.domain.wire.imap.sequence import SequenceSet, resolve
 
 
 def expunged_for(

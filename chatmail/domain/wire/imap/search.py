@@ -14,7 +14,8 @@ from typing import Final, TypeAlias, assert_never
 import attrs
 
 from chatmail.domain.model.mailbox import MailboxEntry, Uid
-from chatmail.domain.wire.imap.commands import (
+from chatmail.domain.wire.imap.search_content import ContentKey, ContentProbe, day_holds
+from chatmail.domain.wire.imap.search_keys import (
     SearchAge,
     SearchAll,
     SearchAnd,
@@ -31,7 +32,6 @@ from chatmail.domain.wire.imap.commands import (
     SearchText,
     SearchThreadId,
 )
-from chatmail.domain.wire.imap.search_content import ContentKey, ContentProbe, day_holds
 from chatmail.domain.wire.imap.sequence import spans
 
 DAY_S: Final = 86400

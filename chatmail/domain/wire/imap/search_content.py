@@ -17,7 +17,8 @@ from typing import Final, TypeAlias
 from chatmail.domain.formats.encoded_words import header_text
 from chatmail.domain.formats.mime_structure import MAX_PART_HEADER
 from chatmail.domain.formats.text_decoding import TextDecoder
-from chatmail.domain.wire.imap.commands import (
+from chatmail.domain.wire.imap.lexer import EPOCH_ORDINAL
+from chatmail.domain.wire.imap.search_keys import (
     SearchAnd,
     SearchDate,
     SearchHeader,
@@ -26,7 +27,6 @@ from chatmail.domain.wire.imap.commands import (
     SearchOr,
     SearchText,
 )
-from chatmail.domain.wire.imap.lexer import EPOCH_ORDINAL
 from chatmail.domain.wire.imap.search_sections import Section
 
 ContentKey: TypeAlias = SearchHeader | SearchText | SearchDate

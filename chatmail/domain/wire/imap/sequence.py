@@ -11,8 +11,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import attrs
+
 from chatmail.domain.model.mailbox import Uid
-from chatmail.domain.wire.imap.commands import SequenceSet
+
+
+@attrs.frozen
+class SequenceSet:
+    """Ranges as sent; `None` stands for `*`. `saved` is `$` (RFC 5182)."""
+
+    ranges: tuple[tuple[int | None, int | None], ...]
+    saved: bool = False
+
 
 MAX_NUMBER: Final = 2**32 - 1
 SAVED: Final = SequenceSet((), saved=True)

@@ -17,7 +17,8 @@ from chatmail.app.cli.context import Context
 from chatmail.app.cli.offline import Refused, call_store
 from chatmail.app.cli.output import CommandFailed, Exit
 from chatmail.app.config import LoadedConfig
-from chatmail.app.config_keys import BootConfig, ListenSection, ServerSection, TlsSection
+from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_sections import ListenSection, ServerSection, TlsSection
 from chatmail.app.config_values import ListenAddress
 from tests.unit.fakes.mailstore import MemoryHints
 from tests.unit.ports.world import ListLog, StillClock

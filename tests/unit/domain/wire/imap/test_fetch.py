@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatmail.domain.model.mailbox import MailboxEntry, Modseq, Uid
-from chatmail.domain.wire.imap.commands import BodySection, Fetch, Section, SequenceSet
+from chatmail.domain.wire.imap.commands import BodySection, Fetch, Section
 from chatmail.domain.wire.imap.fetch import (
     cut_range,
     flags_line,
@@ -16,6 +16,7 @@ from chatmail.domain.wire.imap.fetch import (
     section_range,
     select_header,
 )
+from chatmail.domain.wire.imap.sequence import SequenceSet
 from tests.unit.domain.formats.test_mime_structure import NESTED, scan
 
 ENTRY = MailboxEntry(Uid(7), Modseq(9), frozenset(("\\Seen",)), 100, 40, 0, None)

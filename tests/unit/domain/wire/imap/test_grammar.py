@@ -18,10 +18,10 @@ from chatmail.domain.wire.imap.commands import (
     Namespace,
     Noop,
     Rename,
-    SequenceSet,
     StartTls,
     Subscribe,
 )
+from chatmail.domain.wire.imap.sequence import SequenceSet
 from chatmail.domain.wire.imap.server import ServerMachine, State
 
 from .reading import drain, machine, parsed, refusal

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmail.domain.wire.imap.commands import BodySection, Fetch, Section, SequenceSet
+from chatmail.domain.wire.imap.commands import BodySection, Fetch, Section
 from chatmail.domain.wire.imap.grammar_fetch import parse_fetch
 from chatmail.domain.wire.imap.lexer import Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 from .reading import parsed, refusal
 

@@ -10,11 +10,11 @@ from chatmail.domain.wire.imap.commands import (
     List,
     QresyncParameter,
     Select,
-    SequenceSet,
     SetMetadata,
     SetQuota,
     Status,
 )
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 from .reading import parsed, refusal
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmail.domain.wire.imap.commands import (
-    Search,
+from chatmail.domain.wire.imap.commands import Search
+from chatmail.domain.wire.imap.grammar_search import parse_search
+from chatmail.domain.wire.imap.lexer import CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.search_keys import (
     SearchAge,
     SearchAll,
     SearchAnd,
@@ -20,10 +22,8 @@ from chatmail.domain.wire.imap.commands import (
     SearchSet,
     SearchSize,
     SearchText,
-    SequenceSet,
 )
-from chatmail.domain.wire.imap.grammar_search import parse_search
-from chatmail.domain.wire.imap.lexer import CommandRefused, Lexer, SyntaxProblem
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 from .reading import parsed, refusal
 

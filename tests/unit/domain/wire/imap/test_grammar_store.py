@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from chatmail.domain.wire.imap.commands import AppendBegin, SequenceSet, Store
+from chatmail.domain.wire.imap.commands import AppendBegin, Store
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 from .reading import parsed, refusal
 

@@ -7,16 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatmail.domain.model.mailbox import MailboxEntry, Modseq, Uid
-from chatmail.domain.wire.imap.commands import (
-    QresyncParameter,
-    SearchAll,
-    SearchAnd,
-    SearchFlag,
-    SearchNot,
-    SearchOr,
-    SearchSet,
-    SequenceSet,
-)
+from chatmail.domain.wire.imap.commands import QresyncParameter
 from chatmail.domain.wire.imap.resync import (
     among,
     changed_for,
@@ -24,7 +15,15 @@ from chatmail.domain.wire.imap.resync import (
     names_numbers,
     without_star,
 )
-from chatmail.domain.wire.imap.sequence import SAVED, parse_sequence_set
+from chatmail.domain.wire.imap.search_keys import (
+    SearchAll,
+    SearchAnd,
+    SearchFlag,
+    SearchNot,
+    SearchOr,
+    SearchSet,
+)
+from chatmail.domain.wire.imap.sequence import SAVED, SequenceSet, parse_sequence_set
 
 
 def parsed(text: str) -> SequenceSet:

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatmail.domain.model.mailbox import MailboxEntry, Modseq, Uid
-from chatmail.domain.wire.imap.commands import (
+from chatmail.domain.wire.imap.search import (
+    ExtendedResult,
+    Searcher,
+    extended_result,
+    saved_result,
+    uses_modseq,
+)
+from chatmail.domain.wire.imap.search_content import ContentProbe
+from chatmail.domain.wire.imap.search_keys import (
     SearchAge,
     SearchAll,
     SearchAnd,
@@ -18,16 +26,8 @@ from chatmail.domain.wire.imap.commands import (
     SearchSet,
     SearchSize,
     SearchText,
-    SequenceSet,
 )
-from chatmail.domain.wire.imap.search import (
-    ExtendedResult,
-    Searcher,
-    extended_result,
-    saved_result,
-    uses_modseq,
-)
-from chatmail.domain.wire.imap.search_content import ContentProbe
+from chatmail.domain.wire.imap.sequence import SequenceSet
 
 NOW_S = 1_700_000_000
 DAY = NOW_S // 86400

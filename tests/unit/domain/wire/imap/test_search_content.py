@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from chatmail.domain.wire.imap.commands import (
+from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
+from chatmail.domain.wire.imap.search_keys import (
     SearchAll,
     SearchAnd,
     SearchDate,
@@ -11,7 +12,6 @@ from chatmail.domain.wire.imap.commands import (
     SearchOr,
     SearchText,
 )
-from chatmail.domain.wire.imap.search_content import Content, ContentProbe, needs_content
 from chatmail.domain.wire.imap.search_sections import Section
 
 HEADER = (

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatmail.domain.model.mailbox import Uid
-from chatmail.domain.wire.imap.commands import SequenceSet
 from chatmail.domain.wire.imap.sequence import (
     MAX_NUMBER,
     SAVED,
+    SequenceSet,
     contains,
     exceeds,
     format_set,
