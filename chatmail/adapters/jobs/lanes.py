@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
 from chatmail.domain.model.address import EmailAddress
-from chatmail.domain.model.outbound import OutboundEntry
+from chatmail.domain.model.outbound import OutboundEntry, OutboundMessageId
+from chatmail.domain.ports.outbound import OutboundQueue
 
 SMALL_BYTES: Final = 64 * 1024
 """Up to here a message is chat; a larger one is a file, which other messages may overtake."""
@@ -142,3 +144,18 @@ class LaneTable:
             is_busy = lane.letters or lane.under_way or lane.next_due_s != math.inf
             if not is_busy and lane.flushed_at + IDLE_S <= now:
                 del self._lanes[lane.domain]
+
+
+def letters_of(
+    queue: OutboundQueue, entries: Sequence[OutboundEntry], until_s: float
+) -> list[LetterInHand]:
+    """Make letters of claimed entries, one per message; their content is read when it is sent."""
+    by_message: dict[OutboundMessageId, list[OutboundEntry]] = {}
+    for entry in entries:
+        by_message.setdefault(entry.message.id, []).append(entry)
+    return [
+        LetterInHand(
+            entries=tuple(group), read=partial(queue.read, message), leased_until_s=until_s
+        )
+        for message, group in by_message.items()
+    ]

@@ -9,7 +9,8 @@ import attrs
 import trio
 import trio.testing
 
-from chatmail.adapters.jobs.outbound import EXPIRY_S, LEASE_S, OutboundRunner
+from chatmail.adapters.jobs.expiry import EXPIRY_S
+from chatmail.adapters.jobs.outbound import LEASE_S, OutboundRunner
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.federation import HopFault, PeerHealth
 from chatmail.domain.model.outbound import QueueFilter
