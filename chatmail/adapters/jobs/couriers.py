@@ -67,7 +67,11 @@ class Couriers:
         is_scarce = self.lanes.under_way >= limits.parallelism // 2
         if is_scarce or self.memory.health(lane.domain).connect_fail_streak:
             per_lane = 1
-        return lane.under_way < per_lane and self.lanes.under_way < limits.parallelism
+        return (
+            lane.under_way < per_lane
+            and self.lanes.under_way < limits.parallelism
+            and self.lanes.visits[lane.host] < limits.per_destination
+        )
 
     def dispatch(self, lane: Lane, handler_nursery: trio.Nursery) -> bool:
         """Send one courier of this lane on its way, if it may go."""
@@ -91,7 +95,11 @@ class Couriers:
             with trio.CancelScope(shield=not self._is_leaving) as scope:
                 self._attempts.add(scope)
                 try:
-                    attempted = await self._attempt(letter)
+                    attempted = await self._attempt(lane, letter)
+                    if attempted.crowded_host:
+                        is_settled = True
+                        self.lanes.put_back(lane, letter)
+                        return
                     if attempted.is_down:
                         self.returns.extend(self.lanes.take_all(lane))
                     await self._settle(letter, attempted)
@@ -112,10 +120,25 @@ class Couriers:
                 letter.waiter.done.set()
             self.wake()
 
-    async def _attempt(self, letter: LetterInHand) -> Attempted:
-        with trio.move_on_after(ATTEMPT_S):
-            return await self.attempt(letter.entries, letter.read)
-        return self.attempt.cut_off(letter.entries)
+    async def _attempt(self, lane: Lane, letter: LetterInHand) -> Attempted:
+        visited = ""
+
+        def may_visit(host: str) -> bool:
+            nonlocal visited
+            lane.host = host
+            if self.lanes.visits[host] >= self.settings().queue.per_destination:
+                return False
+            visited = host
+            self.lanes.visit(host)
+            return True
+
+        try:
+            with trio.move_on_after(ATTEMPT_S):
+                return await self.attempt(letter.entries, letter.read, may_visit)
+            return self.attempt.cut_off(letter.entries)
+        finally:
+            if visited:
+                self.lanes.leave(visited)
 
     async def _settle(self, letter: LetterInHand, attempted: Attempted) -> None:
         is_told = False

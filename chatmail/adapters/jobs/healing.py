@@ -27,7 +27,6 @@ class Healing:
     """Repeats what fails for now, with pauses that grow; the operator is told once a minute."""
 
     log: Log
-    event: str
     _told_at: float = attrs.field(init=False, default=-math.inf)
 
     async def __call__(self, step: Callable[[], Awaitable[float]]) -> float:
@@ -39,6 +38,6 @@ class Healing:
             except TransientFailure:
                 if trio.current_time() >= self._told_at + TELL_EVERY_S:
                     self._told_at = trio.current_time()
-                    self.log.warning(self.event)
+                    self.log.warning("outbound_paused")
                 await trio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

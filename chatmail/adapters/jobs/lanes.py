@@ -7,7 +7,7 @@ the same whatever the number of lanes.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
@@ -64,6 +64,7 @@ class Lane:
             messages are under way.
         next_due_s: when the queue has something for it, unix time; inf: nothing is known.
         has_backlog: something waits in the queue for a later time.
+        host: where its last courier went; other destinations may be there, too (A7.4).
         starts_at: nothing is claimed before (loop time). flushed_at: the last wake-up of all.
     """
 
@@ -73,6 +74,7 @@ class Lane:
     busy: set[EmailAddress] = attrs.field(factory=set)
     next_due_s: float = math.inf
     has_backlog: bool = False
+    host: str = ""
     starts_at: float = -math.inf
     flushed_at: float = -math.inf
 
@@ -83,6 +85,7 @@ class LaneTable:
 
     under_way: int = 0
     waiting: int = 0
+    visits: Counter[str] = attrs.field(factory=Counter)
     _lanes: OrderedDict[str, Lane] = attrs.field(factory=OrderedDict)
 
     def lane(self, domain: str) -> Lane:
@@ -117,6 +120,11 @@ class LaneTable:
                 return letter
         return None
 
+    def put_back(self, lane: Lane, letter: LetterInHand) -> None:
+        """Put a letter that was taken in front of the others again."""
+        lane.letters.appendleft(letter)
+        self.waiting += 1
+
     def take_all(self, lane: Lane) -> list[LetterInHand]:
         """Take all letters of a lane that wait."""
         letters = list(lane.letters)
@@ -137,6 +145,16 @@ class LaneTable:
         self.under_way -= 1
         if letter.turn is not None:
             lane.busy.discard(letter.turn)
+
+    def visit(self, host: str) -> None:
+        """A courier is at a host from now on."""
+        self.visits[host] += 1
+
+    def leave(self, host: str) -> None:
+        """A courier has left a host."""
+        self.visits[host] -= 1
+        if not self.visits[host]:
+            del self.visits[host]
 
     def forget_empty(self, now: float) -> None:
         """Drop lanes that nothing is known of."""

@@ -70,7 +70,7 @@ class OutboundRunner:
     log: Log
     _heal: Healing = attrs.field(
         init=False,
-        default=attrs.Factory(lambda self: Healing(self.log, "outbound_paused"), takes_self=True),
+        default=attrs.Factory(lambda self: Healing(self.log), takes_self=True),
     )
     _couriers: Couriers = attrs.field(
         init=False, default=attrs.Factory(lambda self: self._new_couriers(), takes_self=True)
