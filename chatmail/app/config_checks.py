@@ -132,7 +132,7 @@ def _registration(boot: BootConfig) -> Iterator[Finding]:
 
 def _federation(boot: BootConfig) -> Iterator[Finding]:
     part, queue = boot.federation, boot.queue
-    for name in ("tls_noverify", "tls_optional", "dkim_exempt"):
+    for name in ("tls_noverify", "tls_optional", "dkim_exempt", "single_rcpt"):
         for domain in getattr(part, name):
             if _normal(domain) is None:
                 yield Finding((f"federation.{name}",), f"{quoted(domain)} is not a domain")

@@ -174,6 +174,7 @@ class Parts:
             is_allowed=others.policy.allows,
             contact=others.runner.note_contact,
             secret=self.store.arrivals_key,
+            log=self.log,
         )
 
     def imap(self, authenticate: Authenticate) -> ImapServices:
@@ -221,8 +222,6 @@ class Parts:
             clock=self.clock,
             entropy=self.entropy,
             settings=self.settings,
-            budgets=self.budgets,
-            log=self.log,
             diagnose=_diagnose,
         )
 

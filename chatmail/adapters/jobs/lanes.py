@@ -7,15 +7,17 @@ the same whatever the number of lanes.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
 from chatmail.domain.model.address import EmailAddress
-from chatmail.domain.model.outbound import OutboundEntry
+from chatmail.domain.model.outbound import OutboundEntry, OutboundMessageId
+from chatmail.domain.ports.outbound import OutboundQueue
 
 SMALL_BYTES: Final = 64 * 1024
 """Up to here a message is chat; a larger one is a file, which other messages may overtake."""
@@ -62,6 +64,7 @@ class Lane:
             messages are under way.
         next_due_s: when the queue has something for it, unix time; inf: nothing is known.
         has_backlog: something waits in the queue for a later time.
+        host: where its last courier went; other destinations may be there, too (A7.4).
         starts_at: nothing is claimed before (loop time). flushed_at: the last wake-up of all.
     """
 
@@ -71,6 +74,7 @@ class Lane:
     busy: set[EmailAddress] = attrs.field(factory=set)
     next_due_s: float = math.inf
     has_backlog: bool = False
+    host: str = ""
     starts_at: float = -math.inf
     flushed_at: float = -math.inf
 
@@ -81,6 +85,7 @@ class LaneTable:
 
     under_way: int = 0
     waiting: int = 0
+    visits: Counter[str] = attrs.field(factory=Counter)
     _lanes: OrderedDict[str, Lane] = attrs.field(factory=OrderedDict)
 
     def lane(self, domain: str) -> Lane:
@@ -115,6 +120,11 @@ class LaneTable:
                 return letter
         return None
 
+    def put_back(self, lane: Lane, letter: LetterInHand) -> None:
+        """Put a letter that was taken in front of the others again."""
+        lane.letters.appendleft(letter)
+        self.waiting += 1
+
     def take_all(self, lane: Lane) -> list[LetterInHand]:
         """Take all letters of a lane that wait."""
         letters = list(lane.letters)
@@ -136,9 +146,34 @@ class LaneTable:
         if letter.turn is not None:
             lane.busy.discard(letter.turn)
 
+    def visit(self, host: str) -> None:
+        """A courier is at a host from now on."""
+        self.visits[host] += 1
+
+    def leave(self, host: str) -> None:
+        """A courier has left a host."""
+        self.visits[host] -= 1
+        if not self.visits[host]:
+            del self.visits[host]
+
     def forget_empty(self, now: float) -> None:
         """Drop lanes that nothing is known of."""
         for lane in self.in_turn():
             is_busy = lane.letters or lane.under_way or lane.next_due_s != math.inf
             if not is_busy and lane.flushed_at + IDLE_S <= now:
                 del self._lanes[lane.domain]
+
+
+def letters_of(
+    queue: OutboundQueue, entries: Sequence[OutboundEntry], until_s: float
+) -> list[LetterInHand]:
+    """Make letters of claimed entries, one per message; their content is read when it is sent."""
+    by_message: dict[OutboundMessageId, list[OutboundEntry]] = {}
+    for entry in entries:
+        by_message.setdefault(entry.message.id, []).append(entry)
+    return [
+        LetterInHand(
+            entries=tuple(group), read=partial(queue.read, message), leased_until_s=until_s
+        )
+        for message, group in by_message.items()
+    ]

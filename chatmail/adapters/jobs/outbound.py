@@ -16,34 +16,28 @@ Fresh letters come in by `start` and `try_now` without a look at the queue.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import attrs
 import trio
 
-from chatmail.adapters.jobs.lanes import IDLE_S, Lane, LaneTable, LetterInHand, Waiter
+from chatmail.adapters.jobs.couriers import RELEASE_S, Couriers
+from chatmail.adapters.jobs.expiry import Expiry
+from chatmail.adapters.jobs.healing import Healing, Log
+from chatmail.adapters.jobs.lanes import IDLE_S, Lane, LaneTable, LetterInHand, Waiter, letters_of
 from chatmail.domain.model.errors import TransientFailure
-from chatmail.domain.model.outbound import (
-    OutboundEntry,
-    OutboundMessageId,
-    Settled,
-    Settlement,
-    SettlementKind,
-)
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.policy.retry import FLUSH_INTERVAL_S, after_contact
 from chatmail.domain.ports.federation import PeerLedger, PeerMemory
 from chatmail.domain.ports.outbound import OutboundQueue
 from chatmail.domain.ports.remote import QueuedLetter
 from chatmail.domain.ports.system import Clock, Entropy
-from chatmail.domain.usecases.attempt_remote import Attempted, AttemptRemote
+from chatmail.domain.usecases.attempt_remote import AttemptRemote
 
 LEASE_S: Final = 1800.0
 """Longer than any attempt, so that no message is attempted twice at once."""
-ATTEMPT_S: Final = 1500.0
-"""An attempt is cut off here; what it was doing may have been done (A3.4)."""
 CLAIM: Final = 50
 """Entries claimed at once, as many as one `/mxdeliv` takes; they wait without their content."""
 FRESH: Final = 16
@@ -56,26 +50,10 @@ LOOK_SHARE: Final = 20.0
 """A look reads a row of every entry; it takes a twentieth of the time at most."""
 REST_S: Final = 60.0
 """The longest time between two looks: what other processes left behind is found then."""
-EXPIRY_S: Final = 60.0
-EXPIRY_BATCH: Final = 1000
-"""As many as a message has recipients, so that one that expires is one report."""
 SAVE_S: Final = 30.0
-GRACE_S: Final = 3.0
-"""At the end, attempts under way may still finish: one that is cut off may be delivered twice."""
-RELEASE_S: Final = 5.0
-FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0
-SETTLE_TRIES: Final = 3
-"""So often a header block that cannot be read is asked for again before a report goes without."""
 MAX_CONTACTS: Final = 1000
 
 assert IDLE_S >= FLUSH_INTERVAL_S  # noqa: S101 - a lane that is forgotten forgets its wake-up
-
-
-class Log(Protocol):
-    """Events for the operator. Never a domain, an address or a peer's words."""
-
-    def warning(self, event: str, **fields: object) -> None: ...
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -90,7 +68,13 @@ class OutboundRunner:
     entropy: Entropy
     settings: Callable[[], SettingsSnapshot]
     log: Log
-    _lanes: LaneTable = attrs.field(init=False, factory=LaneTable)
+    _heal: Healing = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: Healing(self.log), takes_self=True),
+    )
+    _couriers: Couriers = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self._new_couriers(), takes_self=True)
+    )
     _is_running: bool = attrs.field(init=False, default=False)
     _wake: trio.Event = attrs.field(init=False, factory=trio.Event)
     _is_called: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -98,11 +82,26 @@ class OutboundRunner:
     _is_stale: bool = attrs.field(init=False, default=True)
     _looked_at: float = attrs.field(init=False, default=-math.inf)
     _look_pause_s: float = attrs.field(init=False, default=LOOK_S)
-    _paused_at: float = attrs.field(init=False, default=-math.inf)
     _contacts: set[str] = attrs.field(init=False, factory=set)
-    _is_leaving: bool = attrs.field(init=False, default=False)
-    _attempts: set[trio.CancelScope] = attrs.field(init=False, factory=set)
-    _returns: list[LetterInHand] = attrs.field(init=False, factory=list)
+
+    def _new_couriers(self) -> Couriers:
+        return Couriers(
+            attempt=self.attempt,
+            queue=self.queue,
+            memory=self.memory,
+            clock=self.clock,
+            settings=self.settings,
+            heal=self._heal,
+            wake=self._wake_up,
+            after_delivery=self._flush,
+        )
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    @property
+    def _lanes(self) -> LaneTable:
+        return self._couriers.lanes
 
     # --- FirstAttempt -----------------------------------------------------------------------------
 
@@ -148,7 +147,7 @@ class OutboundRunner:
             waiter=waiter,
         )
         if not self.is_worthwhile(mine.domain):
-            self._returns.append(mine)
+            self._couriers.returns.append(mine)
             self._wake.set()
             return False
         lane = self._lanes.lane(mine.domain)
@@ -172,13 +171,13 @@ class OutboundRunner:
         Cancellation:  safe anywhere. Attempts under way have 3 s to finish; then leases are handed
             back, within 5 s, else they run out.
         """
-        self._is_stale, self._looked_at, self._lanes = True, -math.inf, LaneTable()
-        self._is_leaving = False
+        self._is_stale, self._looked_at = True, -math.inf
+        self._couriers = self._new_couriers()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_for_the_end)
                 nursery.start_soon(self._listen)
-                nursery.start_soon(self._expire)
+                nursery.start_soon(self._expiry().run)
                 nursery.start_soon(self._save)
                 nursery.start_soon(self._answer_calls, nursery)
                 self._is_running = True
@@ -190,7 +189,7 @@ class OutboundRunner:
 
     async def _go_round(self, handler_nursery: trio.Nursery) -> NoReturn:
         async def step() -> float:
-            await self._hand_back()
+            self._is_stale |= await self._couriers.hand_back()
             await self._flush_contacts()
             wait_s = await self._look()
             if await self._serve_in_turn(handler_nursery):
@@ -207,22 +206,7 @@ class OutboundRunner:
         try:
             await trio.sleep_forever()
         finally:
-            self._is_leaving = True
-            for scope in self._attempts:
-                scope.deadline = trio.current_time() + GRACE_S
-
-    async def _heal(self, step: Callable[[], Awaitable[float]]) -> float:
-        """Do a step on the store; a full disk or a lost database pauses it, and heals."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return await step()
-            except TransientFailure:
-                if trio.current_time() >= self._paused_at + REST_S:
-                    self._paused_at = trio.current_time()
-                    self.log.warning("outbound_paused")
-                await trio.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            self._couriers.leave()
 
     async def _listen(self) -> NoReturn:
         while True:
@@ -237,7 +221,7 @@ class OutboundRunner:
             self._is_called = trio.Event()
             called, self._called = self._called, []
             for lane in called:
-                self._dispatch(lane, handler_nursery)
+                self._couriers.dispatch(lane, handler_nursery)
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -280,9 +264,9 @@ class OutboundRunner:
         for lane in self._lanes.in_turn():
             if self._lanes.under_way >= self.settings().queue.parallelism:
                 return False
-            if not lane.letters and self._ready_in(lane) <= 0 and self._has_slot(lane):
+            if not lane.letters and self._ready_in(lane) <= 0 and self._couriers.has_slot(lane):
                 await self._claim(lane)
-            has_moved |= self._dispatch(lane, handler_nursery)
+            has_moved |= self._couriers.dispatch(lane, handler_nursery)
         return has_moved
 
     def _ready_in(self, lane: Lane) -> float:
@@ -301,116 +285,16 @@ class OutboundRunner:
     def _most_waiting(self) -> int:
         return WAITING_PER_SLOT * self.settings().queue.parallelism
 
-    def _has_slot(self, lane: Lane) -> bool:
-        limits = self.settings().queue
-        per_lane = limits.per_destination
-        # A few slow peers must not take all slots, so the second half is one for each; and of a
-        # peer that did not answer, one probe says enough.
-        is_scarce = self._lanes.under_way >= limits.parallelism // 2
-        if is_scarce or self.memory.health(lane.domain).connect_fail_streak:
-            per_lane = 1
-        return lane.under_way < per_lane and self._lanes.under_way < limits.parallelism
-
     async def _claim(self, lane: Lane) -> None:
         is_probe = self.memory.health(lane.domain).connect_fail_streak > 0
         may_wait = self._lanes.waiting < self._most_waiting()
         limit = CLAIM if may_wait and not is_probe else 1
         now_s = self.clock.now_s()
         entries = await self.queue.claim(lane.domain, now_s, LEASE_S, limit)
-        self._lanes.add(lane, self._letters(entries, now_s + LEASE_S))
+        self._lanes.add(lane, letters_of(self.queue, entries, now_s + LEASE_S))
         if len(entries) < limit:
             lane.next_due_s = math.inf
             self._is_stale = True  # what is due later shows at the next look
-
-    def _letters(self, entries: Sequence[OutboundEntry], until_s: float) -> list[LetterInHand]:
-        by_message: dict[OutboundMessageId, list[OutboundEntry]] = {}
-        for entry in entries:
-            by_message.setdefault(entry.message.id, []).append(entry)
-        return [
-            LetterInHand(entries=tuple(group), read=self._reader(message), leased_until_s=until_s)
-            for message, group in by_message.items()
-        ]
-
-    def _reader(self, message: OutboundMessageId) -> Callable[[int, int], Awaitable[bytes]]:
-        async def read(offset: int, length: int) -> bytes:
-            return await self.queue.read(message, offset, length)
-
-        return read
-
-    # --- couriers ---------------------------------------------------------------------------------
-
-    def _dispatch(self, lane: Lane, handler_nursery: trio.Nursery) -> bool:
-        """Send one courier of this lane on its way, if it may go."""
-        if not lane.letters or not self._has_slot(lane):
-            return False
-        letter = self._lanes.take(lane)
-        if letter is None:
-            return False
-        if letter.leased_until_s - self.clock.now_s() < ATTEMPT_S + RELEASE_S:
-            self._returns.append(letter)  # it waited too long for its turn
-            self._wake.set()
-            return True
-        self._lanes.begin(lane, letter)
-        handler_nursery.start_soon(self._deliver, lane, letter)
-        return True
-
-    async def _deliver(self, lane: Lane, letter: LetterInHand) -> None:
-        """Attempt and settle a letter. A stop gives it a little time; see `run`."""
-        is_settled = False
-        try:
-            with trio.CancelScope(shield=not self._is_leaving) as scope:
-                self._attempts.add(scope)
-                try:
-                    attempted = await self._attempt(letter)
-                    if attempted.is_down:
-                        self._returns.extend(self._lanes.take_all(lane))
-                    await self._settle(letter, attempted)
-                    is_settled = True
-                finally:
-                    self._attempts.discard(scope)
-            if is_settled:
-                self._note_dues(lane, attempted)
-                if attempted.delivered:
-                    with suppress(TransientFailure):  # the schedule stands
-                        await self._flush(lane)
-        finally:
-            self._lanes.end(lane, letter)
-            if not is_settled:
-                self._returns.append(letter)
-            if letter.waiter is not None:
-                letter.waiter.refusal = letter.waiter.refusal if is_settled else None
-                letter.waiter.done.set()
-            self._wake.set()
-
-    async def _attempt(self, letter: LetterInHand) -> Attempted:
-        with trio.move_on_after(ATTEMPT_S):
-            return await self.attempt(letter.entries, letter.read)
-        return self.attempt.cut_off(letter.entries)
-
-    async def _settle(self, letter: LetterInHand, attempted: Attempted) -> None:
-        is_told = False
-        if letter.waiter is not None and letter.waiter.is_waiting:
-            # The one point where reply or report is decided: from here on the client waits for us.
-            letter.waiter.refusal = attempted.refusal
-            is_told = attempted.refusal is not None
-
-        tries = 0
-
-        async def settle() -> float:
-            nonlocal tries
-            tries += 1
-            settled = await self.attempt.settlement(
-                attempted, letter.read, is_told=is_told, is_last_try=tries > SETTLE_TRIES
-            )
-            await self.queue.settle(settled)
-            return 0.0
-
-        await self._heal(settle)
-
-    def _note_dues(self, lane: Lane, attempted: Attempted) -> None:
-        retries = [one.due_s for one in attempted.verdicts if one.kind is SettlementKind.RETRY]
-        if retries:
-            lane.next_due_s, lane.has_backlog = min(lane.next_due_s, *retries), True
 
     # --- wake-ups ---------------------------------------------------------------------------------
 
@@ -432,53 +316,24 @@ class OutboundRunner:
 
     # --- the end of leases and of lives -----------------------------------------------------------
 
-    async def _hand_back(self) -> None:
-        """Return what was not attempted, as it was."""
-        if not self._returns:
-            return
-        letters, self._returns = self._returns, []
-        entries = [entry for letter in letters for entry in letter.entries]
-        try:
-            await self.queue.settle(Settled(entries=tuple(map(_untouched, entries))))
-        except BaseException:
-            self._returns += letters
-            raise
-        self._is_stale = True
-
     async def _release(self) -> None:
         """Hand back whatever is in hand: another process, or the next start, goes on with it."""
         for lane in self._lanes.in_turn():
-            self._returns += self._lanes.take_all(lane)
+            self._couriers.returns += self._lanes.take_all(lane)
         with suppress(TransientFailure):  # the leases run out by themselves
-            await self._hand_back()
-        self._returns.clear()
+            await self._couriers.hand_back()
+        self._couriers.returns.clear()
         with suppress(TransientFailure):
             await self._save_once()
 
-    async def _expire(self) -> NoReturn:
-        while True:
-            await self._heal(self._expire_some)
-            limits = self.settings().queue
-            shortest_s = min(limits.max_age_s, limits.dsn_max_age_s) / 10
-            await trio.sleep(min(EXPIRY_S, max(1.0, shortest_s)))
-
-    async def _expire_some(self) -> float:
-        """Give up what is too old, due or not; one report per message (A7.1)."""
-        while True:
-            limits, now_s = self.settings().queue, self.clock.now_s()
-            entries = await self.queue.claim_expired(
-                now_s,
-                now_s - limits.max_age_s,
-                now_s - limits.dsn_max_age_s,
-                LEASE_S,
-                EXPIRY_BATCH,
-            )
-            for letter in self._letters(entries, now_s + LEASE_S):
-                given_up = self.attempt.give_up(letter.entries)
-                settled = await self.attempt.settlement(given_up, letter.read, is_told=False)
-                await self.queue.settle(settled)
-            if len(entries) < EXPIRY_BATCH:
-                return 0.0
+    def _expiry(self) -> Expiry:
+        return Expiry(
+            attempt=self.attempt,
+            queue=self.queue,
+            clock=self.clock,
+            settings=self.settings,
+            heal=self._heal,
+        )
 
     async def _save(self) -> NoReturn:
         while True:
@@ -489,12 +344,3 @@ class OutboundRunner:
         await self.memory.save(self.clock.now_s())
         await self.ledger.save()
         return 0.0
-
-
-def _untouched(entry: OutboundEntry) -> Settlement:
-    return Settlement(
-        message=entry.message.id,
-        recipient=entry.recipient,
-        kind=SettlementKind.RETRY,
-        due_s=entry.due_s,
-    )

@@ -36,6 +36,7 @@ from chatmail.domain.model.federation import (
 from chatmail.domain.ports.remote import Letter
 from chatmail.domain.wire.mxdeliv import (
     MAX_ANSWER_OCTETS,
+    MAX_RECIPIENTS,
     Answer,
     Judgement,
     header_fields,
@@ -230,7 +231,7 @@ class MxdelivTransport:
         """Post a letter to a host, in as many requests as it takes."""
         outcomes: list[RecipientOutcome] = []
         patience_s: float | None = None
-        for batch in requests(letter.recipients):
+        for batch in requests(letter.recipients, 1 if hop.takes_one else MAX_RECIPIENTS):
             try:
                 judgement = judge_answer(await self._post(hop, letter, batch))
             except HopError as error:

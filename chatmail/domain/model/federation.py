@@ -42,6 +42,7 @@ class Hop:
     """One place to try. `host` is a name or a bare IP address (no brackets).
 
     `is_operators_word`: the operator named it (an override): private addresses are allowed then.
+    `takes_one`: its `/mxdeliv` serves the first recipient of a request only (A4.3).
     """
 
     transport: TransportKind
@@ -50,6 +51,7 @@ class Hop:
     tls: TlsRule
     path: str = "/mxdeliv"
     is_operators_word: bool = False
+    takes_one: bool = False
 
 
 class RecipientFate(enum.Enum):

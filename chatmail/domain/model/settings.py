@@ -110,6 +110,7 @@ class FederationSettings:
         literal_source: any or match (B5.6).
         dsn_to_unknown: mail to unknown recipients is reported, else dropped (B7.2).
         endpoint_rewrite: one URL that takes all remote mail; "" none.
+        single_rcpt: domains or hosts whose `/mxdeliv` gets one recipient at a time (A4.3).
     """
 
     is_enabled: bool = True
@@ -117,12 +118,14 @@ class FederationSettings:
     keeps_stats: bool = True
     smtp_port: int = 25
     https_port: int = 443
+    http_port: int = 80
     verifies_tls: bool = True
     tls_noverify: frozenset[str] = frozenset()
     tls_optional: frozenset[str] = frozenset(("nauta.cu",))
     http_fallback: str = "literal"
     prefers_ipv6: bool = False
     endpoint_rewrite: str = ""
+    single_rcpt: frozenset[str] = frozenset()
     require_dkim: bool = True
     dkim_exempt: frozenset[str] = frozenset()
     require_tls: bool = True

@@ -149,7 +149,9 @@ def plan(facts: RouteFacts) -> RoutePlan:
     post = [_post(facts, host) for host in post_hosts]
     smtp = [_smtp(facts, host) for host in hosts[:MAX_MAIL_HOSTS]]
     rest = [_post(facts, host) for host in strays]
-    rest += [_in_clear(host) for host in (*post_hosts, *strays) if _may_go_in_clear(facts, host)]
+    rest += [
+        _in_clear(facts, host) for host in (*post_hosts, *strays) if _may_go_in_clear(facts, host)
+    ]
     if (
         facts.health.https_block_until_s > facts.now_s
         and facts.preferred is not TransportKind.HTTPS
@@ -176,7 +178,11 @@ def plan_override(
         )
         made = plan(facts)
         return RoutePlan(hops=_by_order(made.hops), last_resorts=_by_order(made.last_resorts))
-    hop = attrs.evolve(target.hop, tls=_ruled(target.hop, override.domain, federation))
+    hop = attrs.evolve(
+        target.hop,
+        tls=_ruled(target.hop, override.domain, federation),
+        takes_one=_takes_one(override.domain, target.hop.host, federation),
+    )
     if not override.smtp_fallback:
         return RoutePlan(hops=(hop,))
     return RoutePlan(
@@ -227,7 +233,12 @@ def _post(facts: RouteFacts, host: str) -> Hop:
         host=host,
         port=facts.federation.https_port,
         tls=tls_rule(facts.domain, host, facts.federation, TransportKind.HTTPS),
+        takes_one=_takes_one(facts.domain, host, facts.federation),
     )
+
+
+def _takes_one(domain: str, host: str, federation: FederationSettings) -> bool:
+    return bool({domain, host} & federation.single_rcpt)
 
 
 def _smtp(facts: RouteFacts, host: str) -> Hop:
@@ -239,8 +250,14 @@ def _smtp(facts: RouteFacts, host: str) -> Hop:
     )
 
 
-def _in_clear(host: str) -> Hop:
-    return Hop(transport=TransportKind.HTTP, host=host, port=_PORTS["http"], tls=TlsRule.NONE)
+def _in_clear(facts: RouteFacts, host: str) -> Hop:
+    return Hop(
+        transport=TransportKind.HTTP,
+        host=host,
+        port=facts.federation.http_port,
+        tls=TlsRule.NONE,
+        takes_one=_takes_one(facts.domain, host, facts.federation),
+    )
 
 
 def _may_go_in_clear(facts: RouteFacts, host: str) -> bool:

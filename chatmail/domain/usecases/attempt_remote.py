@@ -49,6 +49,7 @@ UNREADABLE_PAUSE_S: Final = 60.0
 POLICY_REPLY: Final = "550 5.7.1 Policy Rejection"
 
 Read: TypeAlias = Callable[[int, int], Awaitable[bytes]]
+MayVisit: TypeAlias = Callable[[str], bool]
 
 
 @attrs.frozen(kw_only=True)
@@ -67,10 +68,14 @@ class Verdict:
 
 @attrs.frozen(kw_only=True)
 class Attempted:
-    """The end of one attempt. `is_down`: nobody answered, whatever the message."""
+    """The end of one attempt. `is_down`: nobody answered, whatever the message.
+
+    `crowded_host`: as many as may are under way there; nothing was attempted, no verdict is given.
+    """
 
     verdicts: tuple[Verdict, ...]
     is_down: bool = False
+    crowded_host: str = ""
 
     @property
     def delivered(self) -> bool:
@@ -127,10 +132,13 @@ class AttemptRemote:
     entropy: Entropy
     settings: Callable[[], SettingsSnapshot]
 
-    async def __call__(self, entries: Sequence[OutboundEntry], read: Read) -> Attempted:
+    async def __call__(
+        self, entries: Sequence[OutboundEntry], read: Read, may_visit: MayVisit = lambda host: True
+    ) -> Attempted:
         """Try to deliver leased entries of one message and one destination.
 
-        Args:  read: (offset, length) → stored octets.
+        Args:  read: (offset, length) → stored octets. may_visit: asked once, with the host that is
+            tried first: many domains may share it (A7.4).
         Never raises for what a peer does, nor for octets that cannot be read.
         Cancellation:  safe; a peer that had the whole message may have it.
         """
@@ -143,6 +151,9 @@ class AttemptRemote:
         plan = await self.route(domain, _preferred(entries))
         if isinstance(plan, Unroutable):
             return self._unroutable(entries, plan)
+        host = plan.hops[0].host
+        if not may_visit(host):
+            return Attempted(verdicts=(), crowded_host=host)
         walk = _Walk(waiting={entry.recipient: entry for entry in entries})
         try:
             await self._walk(walk, plan, entries[0].message, read)

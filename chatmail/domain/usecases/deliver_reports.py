@@ -12,9 +12,8 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.queue import FailedRecipient, QueueEntry, QueueId
 from chatmail.domain.model.settings import SettingsSnapshot
-from chatmail.domain.policy.inbound import REPORTS_OF_ADDRESS, REPORTS_OF_DOMAIN
 from chatmail.domain.ports.reports import ReportQueue
-from chatmail.domain.ports.system import Budgets, Clock, Entropy, Log
+from chatmail.domain.ports.system import Clock, Entropy
 from chatmail.domain.usecases.intake import TakeIn
 
 _BATCH: Final = 20
@@ -47,8 +46,6 @@ class DeliverReports:
     clock: Clock
     entropy: Entropy
     settings: Callable[[], SettingsSnapshot]
-    budgets: Budgets
-    log: Log
     diagnose: Callable[[FailedRecipient], str]
     """Gives the SMTP reply text of a failure; the face that owns reply texts supplies it."""
     _time: _ForwardTime = attrs.field(
@@ -80,20 +77,7 @@ class DeliverReports:
     async def _hand_over(self, sender: EmailAddress, octets: bytes, entry: QueueId) -> bool:
         if sender.domain in self.settings().identity.local_domains:
             return await self.take_in.own_report(sender, octets, entry)
-        # Whoever writes to many unknown names must not make us a source of much mail (A10.4). What
-        # is over the limit is dropped.
-        if not self._may_report(sender):
-            self.log.info("report_dropped")
-            return False
         return await self.take_in.report_abroad(sender, octets, entry)
-
-    def _may_report(self, sender: EmailAddress) -> bool:
-        address, domain = REPORTS_OF_ADDRESS, REPORTS_OF_DOMAIN
-        return self.budgets.take(
-            "report_address", str(sender), per_s=address.per_s, burst=address.burst
-        ) and self.budgets.take(
-            "report_domain", sender.domain, per_s=domain.per_s, burst=domain.burst
-        )
 
     def _render(self, entry: QueueEntry) -> bytes:
         identity = self.settings().identity

@@ -34,7 +34,7 @@ from chatmail.domain.policy.encryption_gate import (
 from chatmail.domain.ports.accounts import AccountStore
 from chatmail.domain.ports.federation import PeerLedger
 from chatmail.domain.ports.mail_auth import DkimVerifier
-from chatmail.domain.ports.system import Budgets, Clock, Entropy
+from chatmail.domain.ports.system import Budgets, Clock, Entropy, Log
 from chatmail.domain.usecases.collect import Collector
 from chatmail.domain.usecases.intake import Arrival, TakeIn
 
@@ -92,6 +92,7 @@ class Receive:
     is_allowed: Callable[[str], bool]
     contact: Callable[[str], None]
     secret: bytes
+    log: Log
 
     def admit(self, reverse_path: EmailAddress | None) -> Refuse | None:
         """Say what is wrong with an envelope's sender, before any content (D-04). Sync."""
@@ -217,9 +218,12 @@ class Receive:
             return None
         if passed.dkim is not DkimResult.PASS or passed.accept.kind is AcceptedKind.BOUNCE:
             return None
+        # Whoever writes to many unknown names must not make us a source of much mail.
         may = self._take(inbound.REPORTS_OF_ADDRESS, str(sender)) and self._take(
             inbound.REPORTS_OF_DOMAIN, sender.domain
         )
+        if not may:
+            self.log.info("report_dropped")
         return sender if may else None
 
     def _remember(self, passed: _Passed, source: Source, settings: SettingsSnapshot) -> None:

@@ -39,13 +39,15 @@ HeaderField: TypeAlias = tuple[bytes, bytes]
 # --- the client ----------------------------------------------------------------------------------
 
 
-def requests(recipients: Sequence[EmailAddress]) -> Iterator[tuple[EmailAddress, ...]]:
-    """Cut recipients into requests, in order."""
+def requests(
+    recipients: Sequence[EmailAddress], limit: int = MAX_RECIPIENTS
+) -> Iterator[tuple[EmailAddress, ...]]:
+    """Cut recipients into requests of at most `limit`, in order."""
     batch: list[EmailAddress] = []
     octets = 0
     for recipient in recipients:
         cost = _FIELD_COST + len(str(recipient))
-        if batch and (len(batch) == MAX_RECIPIENTS or octets + cost > MAX_RECIPIENT_OCTETS):
+        if batch and (len(batch) >= limit or octets + cost > MAX_RECIPIENT_OCTETS):
             yield tuple(batch)
             batch, octets = [], 0
         batch.append(recipient)

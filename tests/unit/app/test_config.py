@@ -68,8 +68,9 @@ retention: messages large large_threshold inactive_accounts unused_accounts quot
   quota_trim_high quota_trim_low address_quarantine seen seen_grace
 storage: fsync
 database: url
-federation: enabled policy stats smtp_port https_port ca_file tls tls_noverify tls_optional
-  http_fallback prefer outbound_bind endpoint_rewrite require_dkim dkim_exempt require_tls
+federation: enabled policy stats smtp_port https_port http_port ca_file tls tls_noverify
+  tls_optional http_fallback prefer outbound_bind endpoint_rewrite single_rcpt require_dkim
+  dkim_exempt require_tls
   mxdeliv_http literal_source unknown_recipient
 queue: max_age dsn_max_age schedule parallelism per_destination start_delay reply_wait
 dkim: selector key_dir algorithms canonicalization rotate_every

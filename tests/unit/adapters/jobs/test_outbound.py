@@ -9,7 +9,8 @@ import attrs
 import trio
 import trio.testing
 
-from chatmail.adapters.jobs.outbound import EXPIRY_S, LEASE_S, OutboundRunner
+from chatmail.adapters.jobs.expiry import EXPIRY_S
+from chatmail.adapters.jobs.outbound import LEASE_S, OutboundRunner
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.federation import HopFault, PeerHealth
 from chatmail.domain.model.outbound import QueueFilter
@@ -152,6 +153,42 @@ async def test_no_more_attempts_run_than_allowed(autojump_clock: trio.abc.Clock)
     assert relay.waiting() == {}
     assert relay.transport.busiest["*"] == 6
     assert max(relay.transport.busiest[f"peer{n}.test"] for n in range(40)) <= 2
+
+
+async def test_domains_on_one_host_share_its_connections(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    relay, runner = make()
+    relay.schedule(parallelism=32, per_destination=3)
+    relay.transport.pauses["mx.test"] = 1.0
+    for number in range(12):
+        relay.resolver.add_mx(f"peer{number}.test", "mx.test")
+        relay.enqueue(f"bob@peer{number}.test")
+    async with running(relay, runner):
+        await trio.sleep(0.5)
+        relay.enqueue("bob@other.test")
+        await trio.sleep(0.3)
+        assert "bob@other.test" not in relay.waiting()
+        await trio.sleep(30)
+    assert relay.waiting() == {}
+    assert relay.transport.busiest["mx.test"] == 3
+    assert len(relay.transport.attempts) == 13
+
+
+async def test_a_client_does_not_wait_for_a_crowded_host(autojump_clock: trio.abc.Clock) -> None:
+    relay, runner = make()
+    relay.schedule(per_destination=1)
+    relay.transport.pauses["mx.test"] = 5.0
+    relay.transport.on(None, "mx.test", refuses())
+    for domain in (PEER, "other.test"):
+        relay.resolver.add_mx(domain, "mx.test")
+    async with running(relay, runner) as live:
+        assert runner.start(await live.letter("bob@other.test"))
+        await trio.sleep(0.1)
+        assert await runner.try_now(await live.letter(), 1.0) is None
+        await trio.sleep(20)
+    assert relay.waiting() == {}
+    assert len(relay.state.reports) == 2
 
 
 async def test_turns_go_round(autojump_clock: trio.abc.Clock) -> None:

@@ -77,11 +77,13 @@ async def attempt(
     authority: Authority | None = None,
     patience: Patience = PATIENCE,
     host: str = "peer.example",
+    takes_one: bool = False,
 ) -> HopResult:
     transport = mxdeliv_transport(authority and authority.file, patience)
     try:
         async with peer(server, tls=tls) as served:
-            return await transport.attempt(http_hop(served.port, rule, host), mail or letter())
+            hop = attrs.evolve(http_hop(served.port, rule, host), takes_one=takes_one)
+            return await transport.attempt(hop, mail or letter())
     finally:
         transport.pool.close()
 
@@ -168,6 +170,14 @@ async def test_many_recipients_are_several_requests() -> None:
     assert len(fates(result)) == 70
     assert fates(result)["u0"] is DELIVERED
     assert fates(result)["u69"] is PERMANENT
+
+
+async def test_a_peer_that_serves_the_first_recipient_only_gets_a_request_for_each() -> None:
+    """A4.3."""
+    server = WebServer(OK, OK, OK)
+    result = await attempt(server, letter("u0", "u1", "u2"), takes_one=True)
+    assert len(server.requests) == 3
+    assert len(fates(result)) == 3
 
 
 async def test_a_fault_in_a_later_request_keeps_the_outcomes_before() -> None:

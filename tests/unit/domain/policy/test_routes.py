@@ -57,6 +57,27 @@ def test_https_to_the_best_three_then_smtp_then_the_domain_itself() -> None:
     assert not any(hop.is_operators_word for hop in made.hops)
 
 
+@pytest.mark.parametrize("named", [PEER, "a.test"])
+def test_peers_that_take_one_recipient_are_known_by_domain_or_host(named: str) -> None:
+    rules = attrs.evolve(FEDERATION, single_rcpt=frozenset((named,)), http_fallback="always")
+    made = routes.plan(facts("a.test", federation=rules))
+    posts = [hop for hop in (*made.hops, *made.last_resorts) if hop.transport is not SMTP]
+    assert {hop.host for hop in posts if hop.takes_one} >= {"a.test"}
+    assert not any(hop.takes_one for hop in made.hops if hop.transport is SMTP)
+    assert not any(hop.takes_one for hop in routes.plan(facts("a.test")).hops)
+    override = PeerOverride(domain=named, target="https://there.test/mxdeliv")
+    (hop, *_) = routes.plan_override(override, PeerHealth(domain=named), rules, NOW).hops
+    assert hop.takes_one
+
+
+def test_plain_http_has_a_port_of_its_own() -> None:
+    rules = attrs.evolve(FEDERATION, http_port=8080)
+    made = routes.plan(facts("192.0.2.1", domain="[192.0.2.1]", federation=rules))
+    assert [hop.port for hop in made.last_resorts if hop.transport is HTTP] == [8080]
+    made = routes.plan(facts("192.0.2.1", domain="[192.0.2.1]"))
+    assert [hop.port for hop in made.last_resorts if hop.transport is HTTP] == [80]
+
+
 def test_a_domain_that_is_its_own_mail_host_is_tried_once() -> None:
     made = routes.plan(facts(PEER))
     assert shown(made.hops) == ["https:peer.test", "smtp:peer.test"]

@@ -15,8 +15,10 @@ from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.receive import Accepted, Receive, inbound_digests
 from tests.unit.domain.usecases.relay import DOMAIN, SETTINGS, CountingEntropy, MemoryRelay
 from tests.unit.fakes.mailstore import MemoryBlobStore
+from tests.unit.fakes.system import FakeLog
 
 PEER = "peer.example"
+
 ANN = f"ann@{PEER}"
 BOB = f"bob@{DOMAIN}"
 NOBODY = f"nobody@{DOMAIN}"
@@ -68,6 +70,7 @@ class InboundRelay(MemoryRelay):
         self.verifier = Verifier()
         self.budgets = Budgets()
         self.ledger = Ledger()
+        self.log = FakeLog()
         self.denied: set[str] = set()
         self.contacts: list[str] = []
         self.receive = Receive(
@@ -82,6 +85,7 @@ class InboundRelay(MemoryRelay):
             is_allowed=lambda domain: domain not in self.denied,
             contact=self.contacts.append,
             secret=SECRET,
+            log=self.log,
         )
 
     def change(self, part: str, **values: object) -> None:

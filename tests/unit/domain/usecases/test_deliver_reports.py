@@ -13,9 +13,8 @@ from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from tests.unit.domain.usecases.abroad import RelayAbroad
-from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, FewBudgets, MemoryRelay
+from tests.unit.domain.usecases.relay import DOMAIN, NOW_S, CountingEntropy, MemoryRelay
 from tests.unit.fakes.accounts import MemoryReportQueue
-from tests.unit.fakes.system import FakeClock, FakeLog, make_budgets
 
 ALICE = f"alice@{DOMAIN}"
 
@@ -58,8 +57,6 @@ def delivering(relay: MemoryRelay, queue: MemoryReportQueue) -> DeliverReports:
         clock=relay.clock,
         entropy=CountingEntropy(),
         settings=lambda: relay.settings,
-        budgets=FewBudgets(),  # type: ignore[arg-type]
-        log=FakeLog(),
         diagnose=lambda failed: f"550 5.1.1 <{failed.address}>: {failed.reason.value}",
     )
 
@@ -188,25 +185,6 @@ async def test_literals_and_those_the_policy_keeps_away_get_none() -> None:
     await delivering(relay, queue)()
     assert relay.intake.committed == []
     assert await queue.next_due_s() is None
-
-
-async def test_an_hours_worth_to_a_domain_at_once_ten_an_hour_to_an_address() -> None:
-    relay, queue = owing_abroad(*(f"u{n}@peer.test" for n in range(62)), "bob@other.test")
-    clock = FakeClock(relay.clock.now)
-    log = FakeLog()
-    deliver = attrs.evolve(delivering(relay, queue), budgets=make_budgets(clock), log=log)
-    for _ in range(4):
-        await deliver()
-    sent = [str(b.outbound.recipients[0]) for b in relay.intake.committed if b.outbound]
-    assert sent == [*(f"u{n}@peer.test" for n in range(60)), "bob@other.test"]
-    assert log.events() == ["report_dropped"] * 2
-    assert await queue.next_due_s() is None
-    for _ in range(12):
-        clock.advance(61)
-        relay.state.reports.append(report_to("bob@other.test"))
-        await deliver()
-    sent = [str(b.outbound.recipients[0]) for b in relay.intake.committed if b.outbound]
-    assert 10 <= sent.count("bob@other.test") <= 12
 
 
 async def test_what_a_peer_said_is_passed_on_with_its_name() -> None:

@@ -331,6 +331,16 @@ async def test_reports_have_a_rate(relay: InboundRelay, kind: str) -> None:
     relay.budgets.empty = {kind}
     assert isinstance(await relay.hand_in(MESSAGE, NOBODY), Accepted)
     assert relay.intake.committed[0].reports == ()
+    assert relay.log.events() == ["report_dropped"]
+
+
+async def test_an_hours_worth_of_reports_to_a_domain_at_once_ten_an_hour_to_an_address(
+    relay: InboundRelay,
+) -> None:
+    await relay.hand_in(MESSAGE, NOBODY)
+    taken = {kind: (key, per_s, burst) for kind, key, per_s, burst in relay.budgets.taken}
+    assert taken["bounce_address"] == (ANN, 10 / 3600, 10.0)
+    assert taken["bounce_domain"] == (PEER, 1 / 60, 60.0)
 
 
 async def test_a_full_mailbox_is_trimmed_and_else_reported(relay: InboundRelay) -> None:

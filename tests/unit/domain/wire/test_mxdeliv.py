@@ -47,6 +47,11 @@ def test_at_most_six_kib_of_recipient_fields_in_one_request() -> None:
     assert [recipient for batch in batches for recipient in batch] == everyone
 
 
+def test_a_peer_that_takes_one_gets_one_a_request() -> None:
+    everyone = [EmailAddress(f"u{number}", "peer.test") for number in range(3)]
+    assert list(requests(everyone, 1)) == [(one,) for one in everyone]
+
+
 def test_no_recipients_no_request() -> None:
     assert list(requests([])) == []
 
