@@ -15,6 +15,7 @@ import trio
 
 from chatmail.adapters.jobs.healing import Healing
 from chatmail.adapters.jobs.lanes import Lane, LaneTable, LetterInHand
+from chatmail.adapters.jobs.settling import Settling
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.outbound import OutboundEntry, Settled, Settlement, SettlementKind
 from chatmail.domain.model.settings import SettingsSnapshot
@@ -45,6 +46,7 @@ class Couriers:
     clock: Clock
     settings: Callable[[], SettingsSnapshot]
     heal: Healing
+    settling: Settling
     wake: Callable[[], None]
     after_delivery: Callable[[Lane], Awaitable[None]]
     lanes: LaneTable = attrs.field(factory=LaneTable)
@@ -141,6 +143,10 @@ class Couriers:
                 self.lanes.leave(visited)
 
     async def _settle(self, letter: LetterInHand, attempted: Attempted) -> None:
+        if attempted.is_complete:
+            settled = await self.attempt.settlement(attempted, letter.read, is_told=False)
+            self.settling.later(settled)
+            return
         is_told = False
         if letter.waiter is not None and letter.waiter.is_waiting:
             # The one point where reply or report is decided: from here on the client waits for us.

@@ -100,6 +100,11 @@ class LaneTable:
         """Return the lane of a destination if there is one."""
         return self._lanes.get(domain)
 
+    @property
+    def is_anything_due(self) -> bool:
+        """Say whether the queue is known to have something, now or later."""
+        return any(lane.next_due_s != math.inf for lane in self._lanes.values())
+
     def in_turn(self) -> list[Lane]:
         """Return all lanes, the one served longest ago first."""
         return list(self._lanes.values())

@@ -27,6 +27,7 @@ from chatmail.adapters.jobs.couriers import RELEASE_S, Couriers
 from chatmail.adapters.jobs.expiry import Expiry
 from chatmail.adapters.jobs.healing import Healing, Log
 from chatmail.adapters.jobs.lanes import IDLE_S, Lane, LaneTable, LetterInHand, Waiter, letters_of
+from chatmail.adapters.jobs.settling import Settling
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.settings import SettingsSnapshot
 from chatmail.domain.policy.retry import FLUSH_INTERVAL_S, after_contact
@@ -92,12 +93,16 @@ class OutboundRunner:
             clock=self.clock,
             settings=self.settings,
             heal=self._heal,
+            settling=Settling(queue=self.queue, heal=self._heal),
             wake=self._wake_up,
             after_delivery=self._flush,
         )
 
     def _wake_up(self) -> None:
-        self._wake.set()
+        # Fresh letters set out by themselves: unless something else waits, a round finds nothing.
+        lanes = self._lanes
+        if lanes.waiting or self._couriers.returns or lanes.is_anything_due:
+            self._wake.set()
 
     @property
     def _lanes(self) -> LaneTable:
@@ -177,6 +182,7 @@ class OutboundRunner:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_for_the_end)
                 nursery.start_soon(self._listen)
+                nursery.start_soon(self._couriers.settling.run)
                 nursery.start_soon(self._expiry().run)
                 nursery.start_soon(self._save)
                 nursery.start_soon(self._answer_calls, nursery)
@@ -321,6 +327,7 @@ class OutboundRunner:
         for lane in self._lanes.in_turn():
             self._couriers.returns += self._lanes.take_all(lane)
         with suppress(TransientFailure):  # the leases run out by themselves
+            await self._couriers.settling.finish()
             await self._couriers.hand_back()
         self._couriers.returns.clear()
         with suppress(TransientFailure):

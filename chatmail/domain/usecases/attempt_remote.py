@@ -83,6 +83,11 @@ class Attempted:
         return any(one.kind is SettlementKind.DELIVERED for one in self.verdicts)
 
     @property
+    def is_complete(self) -> bool:
+        """Say whether every recipient has it now: nobody is owed a word."""
+        return all(one.kind is SettlementKind.DELIVERED for one in self.verdicts)
+
+    @property
     def refusal(self) -> str | None:
         """Return the peer's word if this was about one recipient who was refused for good."""
         if len(self.verdicts) != 1 or self.verdicts[0].kind is not SettlementKind.FAILED:
