@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 import threading
@@ -27,6 +28,7 @@ class Listener:
         self._socket.listen(64)
         self.address, self.port = address, port
         self.connections = 0
+        self.waits_s: list[float] = []  # how long the other side stayed where a script stalls
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -70,6 +72,13 @@ class Listener:
     def serve(self, connection: socket.socket) -> None:
         """Speak on one connection."""
         raise NotImplementedError
+
+    def stall(self, connection: socket.socket | BinaryIO) -> None:
+        """Neither read nor write from here on, and note how long the other side waits."""
+        poll, since = select.poll(), time.monotonic()
+        poll.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        if poll.poll(PATIENCE_S * 1000):
+            self.waits_s.append(time.monotonic() - since)
 
     def secure(
         self, connection: socket.socket, context: ssl.SSLContext
@@ -118,7 +127,8 @@ class SmtpScript:
         recipients: replies to RCPT by address; others get `recipient`.
         reply: after the final dot; a function is given the delivery.
         keeps: whether what is answered 2xx counts as delivered.
-        stalls: the command, or GREETING, that is never answered; DOT: the final dot.
+        stalls: the command, or GREETING, that is never answered; TLS: the handshake; CONTENT: what
+            is not read any more; DOT: the final dot.
         octets_per_s: how slowly the content is read; 0: as fast as it comes.
     """
 
@@ -200,7 +210,7 @@ class _SmtpConversation:
 
     def say(self, verb: str, *lines: str) -> None:
         if self.script.stalls == verb:
-            self.stream.read()  # nothing more is said
+            self.peer.stall(self.socket)
             raise _Over
         if not lines[-1]:
             raise _Over
@@ -225,6 +235,8 @@ class _SmtpConversation:
         if self.script.tls is None:
             return self.say("STARTTLS", "454 4.7.0 TLS not available")
         self.say("STARTTLS", "220 2.0.0 ready" + self._injected())
+        if self.script.stalls == "TLS":
+            self.say("TLS", "")
         self.stream.close()
         self.socket, self.server_name = self.peer.secure(self.socket, self.script.tls)
         self.stream = self.socket.makefile("rb")
@@ -263,6 +275,8 @@ class _SmtpConversation:
         self.say("DATA", self.script.data)
         if not self.script.data.startswith("354"):
             return None
+        if self.script.stalls == "CONTENT":
+            self.say("CONTENT", "")
         raw = self._content()
         delivery = Delivery(
             self.reverse_path,
@@ -353,6 +367,7 @@ class HttpPeer(Listener):
         self.pages: dict[str, Answer] = {}
         self.requests: list[Request] = []
         self.octets_per_s = 0
+        self.reads_bodies = True
         super().__init__(address, port)
 
     @property
@@ -375,7 +390,7 @@ class HttpPeer(Listener):
                 self.requests.append(request)
                 answer = self._answer(request)
                 if answer.stalls:
-                    stream.read()
+                    self.stall(connection)
                 if answer.stalls or not answer.status:
                     break
                 connection.sendall(_response(answer))
@@ -393,6 +408,9 @@ class HttpPeer(Listener):
         return Request(first[0], first[1], tuple(headers), body, server_name, time.monotonic())
 
     def _body(self, stream: BinaryIO, length: int) -> bytes:
+        if not self.reads_bodies:
+            self.stall(stream)
+            raise EOFError
         pieces: list[bytes] = []
         while length > 0 and (piece := stream.read(min(length, 16384))):
             pieces.append(piece)
@@ -422,5 +440,4 @@ class Mute(Listener):
 
     def serve(self, connection: socket.socket) -> None:
         """Wait until the other side gives up."""
-        while connection.recv(65536):
-            pass
+        self.stall(connection)
