@@ -1,17 +1,23 @@
 """What depends on the size of a mailbox: SELECT, delivery, notification, flags, expunge.
 
-    python -m bench.mailbox_size [--sizes 100,10000,100000] [--rounds 60] [--seconds 60]
+    python -m bench.mailbox_size [--sizes 100,10000,100000] [--rounds 60]
 
 A relay of its own on loopback; the mailbox is filled through the store while no server runs.
-Times are medians in ms; `first SELECT` comes after a restart, with nothing in memory.
+Times are medians in ms; what is called first comes after a restart, with nothing in memory.
+`first SELECT, gaps`: after another restart, with every fiftieth message gone. A neighbour's longest
+wait: of a client that sends NOOP all the time during a first SELECT and during `FLAGS of all`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import trio
@@ -25,6 +31,8 @@ from tests.builders import make_message
 from tests.e2e.raw import Sender, TunedRelay, client, newcomer, running
 
 PER_COMMIT = 1000
+MOST = 100_000 - 500
+"""An account may hold 100,000; some are to come during the measurement."""
 
 
 async def _fill(state_dir: Path, address: str, count: int) -> None:
@@ -60,9 +68,21 @@ def measure(size: int, rounds: int, folder: Path) -> dict[str, float]:
     relay = TunedRelay(folder, rate=0)
     with running(relay):
         account = newcomer(relay)
-    trio.run(_fill, folder / "state", account[0], size)
+    trio.run(_fill, folder / "state", account[0], min(size, MOST))
+    found = {}
+    with running(relay), client(relay, account) as watcher:
+        with _neighbour(relay, account) as waits:
+            found["first SELECT"] = _timed(watcher.select)
+        found["… neighbour's longest wait"] = max(waits)
+        found["first FETCH of the last"] = _timed(lambda: watcher.ok("FETCH * (FLAGS)"))
+        with _neighbour(relay, account) as waits:
+            found["first FLAGS of all"] = _timed(lambda: watcher.ok("FETCH 1:* (FLAGS)"))
+        found["… neighbour's longest wait "] = max(waits)
+        gaps = ",".join(map(str, range(3, min(size, 20_000), 50)))
+        watcher.ok(f"UID STORE {gaps} +FLAGS.SILENT (\\Deleted)")
+        watcher.ok("EXPUNGE")
     with running(relay), client(relay, account) as watcher, client(relay, account) as other:
-        found = {"first SELECT": _timed(watcher.select)}
+        found["first SELECT, gaps"] = _timed(watcher.select)
         found["SELECT"] = statistics.median(_timed(watcher.select) for _ in range(rounds))
         other.select()
         number = size // 2
@@ -73,7 +93,7 @@ def measure(size: int, rounds: int, folder: Path) -> dict[str, float]:
             flags.append(_timed(lambda text=command: other.ok(text)))  # type: ignore[misc]
         found["flag change"] = statistics.median(flags)
         found.update(_deliveries(relay, account, rounds))
-        uids = range(1, rounds + 1)
+        uids = range(size // 2 + 1, size // 2 + 1 + rounds)
         other.ok("NOOP")
         found["expunge of one"] = statistics.median(
             _timed(lambda uid=uid: _expunge(other, uid))  # type: ignore[misc]
@@ -81,6 +101,28 @@ def measure(size: int, rounds: int, folder: Path) -> dict[str, float]:
         )
         found["FLAGS of all"] = _timed(lambda: other.ok("UID FETCH 1:* (FLAGS)"))
         return found
+
+
+@contextlib.contextmanager
+def _neighbour(relay: TunedRelay, account: tuple[str, str]) -> Iterator[list[float]]:
+    """Keep another connection busy; gives what each of its commands took, in ms."""
+    waits: list[float] = []
+    over = threading.Event()
+    with client(relay, account) as other:
+
+        def work() -> None:
+            while not over.is_set():
+                waits.append(_timed(lambda: other.ok("NOOP")))
+
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(work)
+            time.sleep(0.05)
+            waits.clear()
+            try:
+                yield waits
+            finally:
+                over.set()
+                done.result()
 
 
 def _expunge(session: object, uid: int) -> None:
@@ -116,9 +158,9 @@ def main() -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             columns.append(measure(size, arguments.rounds, Path(folder)))
-    print(f"{'messages':16}" + "".join(f"{size:>12,}" for size in sizes))
+    print(f"{'messages':28}" + "".join(f"{size:>12,}" for size in sizes))
     for name in columns[0]:
-        print(f"{name:16}" + "".join(f"{column[name]:12.2f}" for column in columns))
+        print(f"{name:28}" + "".join(f"{column[name]:12.2f}" for column in columns))
 
 
 if __name__ == "__main__":

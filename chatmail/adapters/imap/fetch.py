@@ -50,6 +50,8 @@ STEP_OCTETS: Final = 8 * 1024
 """Octets whose structure is looked at in one go: a hostile message costs 4 ms for them."""
 TURN: Final = 32
 """Lines between two looks at the clock, of about 10 µs each."""
+LOADED_AT_ONCE: Final = 1024
+"""UIDs whose entries are asked of the store together."""
 
 Wanted = tuple[MailboxEntry, int, int]
 Batch = list[tuple[MailboxEntry, list[Wanted]]]
@@ -95,9 +97,11 @@ class _Run:
 
     async def all(self, uids: Sequence[Uid], changed_since: int | None) -> None:
         mailbox = self._session.selected.mailbox
-        for looked, uid in enumerate(uids, 1):
+        for looked, uid in enumerate(uids):
             if looked % TURN == 0:
                 await self._pace.tick()
+            if looked % LOADED_AT_ONCE == 0:
+                await mailbox.load(uids[looked : looked + LOADED_AT_ONCE])
             entry = mailbox.entry(uid)
             if entry is None or (changed_since is not None and entry.modseq <= changed_since):
                 continue

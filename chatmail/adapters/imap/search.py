@@ -46,6 +46,8 @@ SCAN_OCTETS: Final = 8 * 1024
 WHOLE_OCTETS: Final = 128 * 1024
 """A message up to here is read once; of a longer one the parts are found first."""
 ENTRIES_PER_TICK: Final = 16
+LOADED_AT_ONCE: Final = 1024
+"""Messages whose entries are asked of the store together."""
 BATCH_OCTETS: Final = 96 * 1024
 BATCH_MESSAGES: Final = 64
 MAX_WORK: Final = 4 * 1024**3
@@ -126,6 +128,8 @@ async def _find(session: Session, key: SearchKey) -> list[MailboxEntry] | Reply:
         for position in range(start, stop):
             if position % ENTRIES_PER_TICK == 0:
                 await looking.pace.tick()
+            if (position - start) % LOADED_AT_ONCE == 0:
+                await mailbox.load(view.uids[position : min(position + LOADED_AT_ONCE, stop)])
             entry = mailbox.entry(view.uids[position])
             if entry is None:
                 continue

@@ -113,7 +113,7 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
     done = "Move completed" if command.move else "Copy completed"
     if not uids:
         return ok(tag, done)
-    if not await takes_keywords(session, command.mailbox, _keywords_of(session, uids)):
+    if not await takes_keywords(session, command.mailbox, await _keywords_of(session, uids)):
         return PROBLEMS[MailboxProblem.LIMIT].to(tag)
     change = session.services.change_mailbox
     run = change.move if command.move else change.copy
@@ -133,10 +133,11 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
     return ok(tag, done, _copyuid(receipt))
 
 
-def _keywords_of(session: Session, uids: Sequence[Uid]) -> set[str]:
+async def _keywords_of(session: Session, uids: Sequence[Uid]) -> set[str]:
     mailbox = session.selected.mailbox
     if not mailbox.keywords():
         return set()
+    await mailbox.load(uids)
     entries = (mailbox.entry(uid) for uid in uids)
     return {flag for entry in entries if entry is not None for flag in entry.flags}
 

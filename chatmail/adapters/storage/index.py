@@ -195,7 +195,7 @@ class StoreIndex:
         """Take in a mailbox read from the database."""
         self.loaded[loaded.head.id] = loaded
         self._idle[loaded.head.id] = loaded
-        self._entries += len(loaded.entries)
+        self._entries += loaded.weight
 
     def pin(self, loaded: LoadedMailbox) -> None:
         """Keep a mailbox in memory."""
@@ -213,23 +213,35 @@ class StoreIndex:
         """Publish a new message."""
         loaded = self.loaded.get(mailbox)
         if loaded is not None:
-            self._entries -= len(loaded.entries)
+            self._entries -= loaded.weight
             loaded.arrive(entry)
-            self._entries += len(loaded.entries)
+            self._entries += loaded.weight
 
     def replace(self, mailbox: MailboxId, entries: Iterable[MailboxEntry]) -> None:
         """Publish changed flags."""
         loaded = self.loaded.get(mailbox)
         if loaded is not None:
+            self._entries -= loaded.weight
             loaded.replace(entries)
+            self._entries += loaded.weight
 
     def remove(self, mailbox: MailboxId, uids: Iterable[int], modseq: int) -> None:
         """Publish an expunge."""
         loaded = self.loaded.get(mailbox)
         if loaded is not None:
-            self._entries -= len(loaded.entries)
+            self._entries -= loaded.weight
             loaded.remove(uids, modseq)
-            self._entries += len(loaded.entries)
+            self._entries += loaded.weight
+
+    def take_in(
+        self, loaded: LoadedMailbox, entries: Iterable[MailboxEntry], pages: Iterable[int]
+    ) -> None:
+        """Put entries in place that were read from the database; see `LoadedMailbox.take_in`."""
+        before = loaded.weight
+        loaded.take_in(entries, pages)
+        if self.loaded.get(loaded.head.id) is loaded:
+            self._entries += loaded.weight - before
+            self.shrink()
 
     def shrink(self) -> None:
         """Forget mailboxes nobody has open, least recently used first, down to the bounds."""
@@ -238,10 +250,10 @@ class StoreIndex:
         ):
             mailbox, loaded = self._idle.popitem(last=False)
             del self.loaded[mailbox]
-            self._entries -= len(loaded.entries)
+            self._entries -= loaded.weight
 
     def _unload(self, mailbox: MailboxId) -> None:
         loaded = self.loaded.pop(mailbox)
         self._idle.pop(mailbox, None)
-        self._entries -= len(loaded.entries)
+        self._entries -= loaded.weight
         loaded.is_gone = True

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, select
 
 from chatmail.adapters.storage.accounts import LookUpAccount
 from chatmail.adapters.storage.changes import CopyJob, ExpungeJob, FlagJob
-from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, LoadTicket, StoreIndex
 from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.names import CreateJob, DeleteJob, RenameJob, SubscribeJob
@@ -22,7 +21,8 @@ from chatmail.adapters.storage.retention import Trimmer
 from chatmail.adapters.storage.schema import blobs
 from chatmail.adapters.storage.segment_reader import Damaged, Proof, SegmentReader, Wanted
 from chatmail.adapters.storage.segments import Place
-from chatmail.adapters.storage.writer import Log, Writer
+from chatmail.adapters.storage.shared_mailbox import SharedMailbox
+from chatmail.adapters.storage.writer import Log, Nothing, Writer
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
@@ -35,99 +35,9 @@ from chatmail.domain.model.mailbox import (
     MailboxInfo,
     Modseq,
     Uid,
-    UidValidity,
 )
 from chatmail.domain.model.retention import TrimGoal
 from chatmail.domain.ports.mailstore import FlagOperation, FlagOutcome, MailboxProblem
-
-
-class SharedMailbox:
-    """`OpenMailbox` over a mailbox in memory that other sessions share."""
-
-    __slots__ = ("_index", "_is_closed", "_loaded", "_reader")
-
-    def __init__(self, loaded: LoadedMailbox, index: StoreIndex, reader: Reader) -> None:
-        self._loaded = loaded
-        self._index = index
-        self._reader = reader
-        self._is_closed = False
-        index.pin(loaded)
-
-    @property
-    def id(self) -> MailboxId:
-        """Return the mailbox's id."""
-        return self._head().id
-
-    @property
-    def name(self) -> str:
-        """Return its present name."""
-        return self._head().name
-
-    @property
-    def uid_validity(self) -> UidValidity:
-        """Return its UIDVALIDITY."""
-        return UidValidity(self._head().uid_validity)
-
-    def info(self) -> MailboxInfo:
-        """Return the counters as of the last commit."""
-        return self._head().info()
-
-    def uids(self) -> tuple[Sequence[Uid], int]:
-        """Return a shared ascending sequence of UIDs and how many of its items are valid."""
-        head = self._head()
-        self._index.shown.note(head.id, head.uid_next)
-        uids: Sequence[Uid] = self._loaded.uids  # type: ignore[assignment]
-        return uids, len(uids)
-
-    def entry(self, uid: Uid) -> MailboxEntry | None:
-        """Return one message, None when there is none with this UID."""
-        self._head()
-        return self._loaded.entries.get(uid)
-
-    def first_unseen(self) -> Uid | None:
-        """Return the lowest UID without \\Seen."""
-        self._head()
-        return self._loaded.first_unseen()
-
-    def keywords(self) -> Sequence[str]:
-        """Return the keywords in use, in order of first use."""
-        return self._head().keywords
-
-    async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
-        """Return what was committed after `modseq`.
-
-        No checkpoint, no thread, while the journal in memory goes back that far.
-        Raises:  TransientFailure: old expunges could not be read. MailboxGone.
-        """
-        head = self._head()
-        self._index.shown.note(head.id, head.uid_next)
-        loaded = self._loaded
-        if modseq >= loaded.journal_floor:
-            return loaded.changes(modseq, uid_next)
-        while True:
-            seen = loaded.head.highest_modseq
-            floor, gone = await self._reader.expunged_since(loaded.head.id, modseq)
-            self._head()
-            # What was expunged during the read is in the journal, unless that moved on too.
-            if loaded.journal_floor <= seen:
-                break
-        if modseq < floor:
-            # Older than what is remembered: every gap may be news (RFC 7162 §3.2.5.1).
-            gone = list(range(1, loaded.head.uid_next))
-        # The read may have seen a commit that is not published yet: what is shown is not gone.
-        gone = [uid for uid in gone if uid not in loaded.entries]
-        return loaded.changes(modseq, uid_next, gone)
-
-    def close(self) -> None:
-        """Let the store forget the mailbox when memory is wanted."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._index.unpin(self._loaded)
-
-    def _head(self) -> MailboxHead:
-        if self._loaded.is_gone:
-            raise MailboxGone("mailbox was deleted")
-        return self._loaded.head
 
 
 class SqlMailStore:
@@ -144,7 +54,8 @@ class SqlMailStore:
         """Open a mailbox by its exact name; None: there is none.
 
         Raises:  TransientFailure: it could not be read.
-        Cost:  none when the mailbox is in memory, else one read of all its rows.
+        Cost:  none when the mailbox is in memory, else one read of all its rows, or of the UIDs
+            of a large one.
         """
         record = await self._record(account)
         head = None if record is None else record.heads.get(name)
@@ -153,7 +64,22 @@ class SqlMailStore:
         loaded = self._index.loaded.get(head.id)
         if loaded is None:
             loaded = await self._load(head.id)
-        return None if loaded is None else SharedMailbox(loaded, self._index, self._reader)
+        if loaded is None:
+            return None
+        mailbox = SharedMailbox(loaded, self._index, self._reader, self._settle)
+        try:
+            await mailbox.find_unseen()
+        except MailboxGone:
+            mailbox.close()
+            return None
+        except BaseException:
+            mailbox.close()
+            raise
+        return mailbox
+
+    async def _settle(self, account: AccountId) -> None:
+        """Wait until all that was committed before is published."""
+        await self._writer.do(Nothing())
 
     async def _load(self, mailbox: MailboxId) -> LoadedMailbox | None:
         """Read a mailbox into the index; what is published meanwhile makes the read stale."""

@@ -1,27 +1,25 @@
-"""Reads that may take long: whole mailboxes and old expunges from SQL, cold content from disk.
+"""Reads that may take long: mailboxes and old expunges from SQL, cold content from disk.
 
 One thread, one read at a time: more threads only fight over the interpreter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar
 
 import trio
-from sqlalchemy import BindParameter, Connection, bindparam, select
+from sqlalchemy import Connection
 
-from chatmail.adapters.storage.database import Prepared, translated
+from chatmail.adapters.storage.database import translated
 from chatmail.adapters.storage.errors import StorageFault
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
-from chatmail.adapters.storage.loaded import LoadedMailbox
-from chatmail.adapters.storage.schema import expunged, mailboxes, messages
-from chatmail.adapters.storage.statements import HEAD_COLUMNS, select_messages
-from chatmail.adapters.storage.transaction import StoredMessage
+from chatmail.adapters.storage.loaded import BEYOND, LoadedMailbox
+from chatmail.adapters.storage.mailbox_rows import MailboxRows
 from chatmail.domain.model.errors import TransientFailure
-from chatmail.domain.model.mailbox import MailboxId
+from chatmail.domain.model.mailbox import MailboxEntry, MailboxId
 
 T = TypeVar("T")
 
@@ -35,34 +33,6 @@ class ReadDatabase(Protocol):
     def snapshot(self) -> AbstractContextManager[Connection]: ...
 
 
-class _Queries:
-    """The reader's statements, compiled for one connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        mailbox: BindParameter[int] = bindparam("p_mailbox")
-        self.head = Prepared(
-            connection, select(*HEAD_COLUMNS).where(mailboxes.c.id == mailbox), ["p_mailbox"]
-        )
-        self.messages = Prepared(
-            connection,
-            select_messages().where(messages.c.mailbox == mailbox).order_by(messages.c.uid),
-            ["p_mailbox"],
-        )
-        self.floor = Prepared(
-            connection,
-            select(mailboxes.c.expunged_floor).where(mailboxes.c.id == mailbox),
-            ["p_mailbox"],
-        )
-        self.expunged = Prepared(
-            connection,
-            select(expunged.c.uid)
-            .where(expunged.c.mailbox == mailbox)
-            .where(expunged.c.modseq > bindparam("p_modseq")),
-            ["p_mailbox", "p_modseq"],
-        )
-
-
 class Reader:
     """The reader connection and its thread."""
 
@@ -70,14 +40,37 @@ class Reader:
         self._database = database
         self._index = index
         self._limiter = trio.CapacityLimiter(1)
-        self._queries = _Queries(database.reader)
+        self._rows = MailboxRows(database.reader)
 
     async def mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
-        """Read a whole mailbox as of one commit; None: there is none.
+        """Read a mailbox as of one commit, a large one without its entries; None: there is none.
 
         Raises:  TransientFailure: the database could not be read.
         """
         return await self.run(self._read_mailbox, mailbox)
+
+    async def pages(
+        self, mailbox: MailboxId, spans: Sequence[tuple[int, int]]
+    ) -> tuple[MailboxHead | None, list[MailboxEntry]]:
+        """Read messages from a UID to below another, and the head as of the same commit.
+
+        Raises:  TransientFailure: the database could not be read.
+        """
+        return await self.run(self._read_pages, mailbox, spans)
+
+    async def changed_since(self, mailbox: MailboxId, modseq: int) -> Sequence[int]:
+        """Return the UIDs of what came or changed after `modseq`.
+
+        Raises:  TransientFailure: the database could not be read.
+        """
+        return await self.run(self._read_changed, mailbox, modseq)
+
+    async def lowest_unseen(self, mailbox: MailboxId) -> tuple[MailboxHead | None, int]:
+        """Read the lowest unseen UID, and the head as of the same commit.
+
+        Raises:  TransientFailure: the database could not be read.
+        """
+        return await self.run(self._read_unseen, mailbox)
 
     async def expunged_since(self, mailbox: MailboxId, modseq: int) -> tuple[int, list[int]]:
         """Return (modseq up to which expunges were forgotten, UIDs expunged after `modseq`).
@@ -107,23 +100,31 @@ class Reader:
             return function(connection)
 
     def _read_mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
-        with translated(), self._database.snapshot() as connection:
-            queries = self._on(connection)
-            row = queries.head.one(mailbox)
-            rows: Sequence[Sequence[object]] = [] if row is None else queries.messages.all(mailbox)
-        if row is None:
-            return None
-        entries = [StoredMessage(one).entry(self._index) for one in rows]
-        return LoadedMailbox(MailboxHead.of_row(row), entries)
+        with self._mailbox_rows() as rows:
+            return rows.load(mailbox, self._index)
+
+    def _read_pages(
+        self, mailbox: MailboxId, spans: Sequence[tuple[int, int]]
+    ) -> tuple[MailboxHead | None, list[MailboxEntry]]:
+        with self._mailbox_rows() as rows:
+            return rows.head(mailbox), rows.pages(mailbox, spans, self._index)
+
+    def _read_changed(self, mailbox: MailboxId, modseq: int) -> Sequence[int]:
+        with self._mailbox_rows() as rows:
+            return rows.changed_since(mailbox, modseq)
+
+    def _read_unseen(self, mailbox: MailboxId) -> tuple[MailboxHead | None, int]:
+        with self._mailbox_rows() as rows:
+            head = rows.head(mailbox)
+            return head, BEYOND if head is None else rows.lowest_unseen(head)
 
     def _read_expunged(self, mailbox: MailboxId, modseq: int) -> tuple[int, list[int]]:
-        with translated(), self._database.snapshot() as connection:
-            queries = self._on(connection)
-            floor = queries.floor.one(mailbox)
-            rows = queries.expunged.all(mailbox, modseq)
-        return (0 if floor is None else floor[0]), [row[0] for row in rows]
+        with self._mailbox_rows() as rows:
+            return rows.expunged_since(mailbox, modseq)
 
-    def _on(self, connection: Connection) -> _Queries:
-        if self._queries.connection is not connection:  # the old one was lost
-            self._queries = _Queries(connection)
-        return self._queries
+    @contextmanager
+    def _mailbox_rows(self) -> Iterator[MailboxRows]:
+        with translated(), self._database.snapshot() as connection:
+            if self._rows.connection is not connection:  # the old one was lost
+                self._rows = MailboxRows(connection)
+            yield self._rows

@@ -116,13 +116,15 @@ class Job:
         """Bring the index up to date."""
 
 
-class _Nothing(Job):
+class Nothing(Job):
+    """Wait for one's turn: what was committed before is published then."""
+
     __slots__ = ()
 
     is_read = True
 
     def plan(self, tx: Transaction) -> None:
-        pass
+        """Do nothing."""
 
 
 J = TypeVar("J", bound=Job)
@@ -232,7 +234,7 @@ class Writer:
         Raises:  TransientFailure: the store is closed.
         """
         self._must_fold = True
-        await self.do(_Nothing())
+        await self.do(Nothing())
 
     async def _sleep(self) -> None:
         """Wait for a job; fold the log when none comes for a while."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -54,7 +54,7 @@ class MailboxProblem(enum.Enum):
 
 
 class OpenMailbox(Protocol):
-    """A mailbox held in memory for one session. Everything but `changes_since` is sync.
+    """A mailbox held in memory for one session. All but `load` and `changes_since` is sync.
 
     Reads never see half a commit. Any method raises MailboxGone once the mailbox was deleted.
     """
@@ -78,11 +78,28 @@ class OpenMailbox(Protocol):
         expunge makes it start a new sequence), so the first `count` items stay as they are.
         """
 
+    async def load(self, uids: Iterable[Uid]) -> None:
+        """Bring messages into memory; they stay there while the mailbox is open.
+
+        Raises:  TransientFailure: they could not be read.
+        Cost:  no checkpoint, no thread, when they are there; else some reads, each of a thousand
+            messages at most, of those around the ones named too.
+        """
+
     def entry(self, uid: Uid) -> MailboxEntry | None:
-        """Return one message, None when there is none with this UID. O(1)."""
+        """Return one message, None when there is none with this UID. O(1).
+
+        Entries that `load` has brought, that were told of by `changes_since`, or that any call has
+        returned before, are in memory.
+        Raises:  LookupError: it was not loaded.
+        """
 
     def first_unseen(self) -> Uid | None:
-        """Return the lowest UID without \\Seen; amortised O(1)."""
+        """Return the lowest UID without \\Seen; amortised O(1).
+
+        None: there is none; or flags have changed since the mailbox was opened, and the next one
+        would have to be looked up.
+        """
 
     def keywords(self) -> Sequence[str]:
         """Return the keywords in use, in order of first use."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import attrs
@@ -368,6 +368,9 @@ class MemoryOpenMailbox:
         uids = self._live().uids
         self._state.shown[self._mailbox.id] = self._mailbox.uid_next
         return uids, len(uids)
+
+    async def load(self, uids: Iterable[Uid]) -> None:
+        self._live()
 
     def entry(self, uid: Uid) -> MailboxEntry | None:
         return self._live().entries.get(uid)

@@ -56,7 +56,7 @@ from tests.unit.ports.model import (
     store_flags,
     transfer,
 )
-from tests.unit.ports.world import HEADER, IMPLEMENTATIONS, NOW_S
+from tests.unit.ports.world import HEADER, IMPLEMENTATIONS, NOW_S, small_pages
 
 PEOPLE = ("ann", "bob")
 NAMES = (INBOX, "a", "a/b", "c", "c/b")
@@ -122,6 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._keeps = name not in FORGETFUL
         self._closing = ExitStack()
         self._closing.callback(shutil.rmtree, self._folder)
+        small_pages(self._closing.enter_context(pytest.MonkeyPatch.context()))
         self._url = None
         if _is_server(name):
             self._url = self._closing.enter_context(world.empty_database())
@@ -290,6 +291,7 @@ class StoreMachine(RuleBasedStateMachine):
         mailbox = await self._open_box(box)
         found, count = mailbox.uids()
         assert list(found[:count]) == list(box.messages)
+        await mailbox.load(found[:count])
         entries = [mailbox.entry(uid) for uid in found[:count]]
         octets = await self._mail.read_many([(entry, 0, entry.size) for entry in entries])
         for entry, content, message in zip(entries, octets, box.messages.values(), strict=True):
@@ -625,6 +627,7 @@ class StoreMachine(RuleBasedStateMachine):
     async def _entries(self, box: Box) -> dict[int, Any]:
         mailbox = await self._open_box(box)
         found, count = mailbox.uids()
+        await mailbox.load(found[:count])
         entries = {uid: mailbox.entry(uid) for uid in found[:count]}
         mailbox.close()
         return entries
@@ -646,7 +649,10 @@ class StoreMachine(RuleBasedStateMachine):
         async def run() -> None:
             assert await self._mail.open(self._account(where), "never made") is None
             box = self._box(where)
-            viewer = Viewer.select(box, await self._open_box(box), is_lazy=is_lazy)
+            mailbox = await self._open_box(box)
+            uids, count = mailbox.uids()
+            await mailbox.load(uids[:count])
+            viewer = Viewer.select(box, mailbox, is_lazy=is_lazy)
             self._viewers.append(viewer)
 
         self._run(run)
@@ -672,6 +678,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         async def run() -> bytes:
             mailbox = await self._open_box(box)
+            await mailbox.load([uid])
             octets = await self._mail.read(mailbox.entry(uid), offset, length)
             mailbox.close()
             return bytes(octets)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import trio
 
+from chatmail.adapters.storage import loaded, mailbox_rows, shared_mailbox
 from chatmail.adapters.storage.schema import metadata
 from chatmail.adapters.storage.settings_statements import GENERATION_NAME
 from chatmail.adapters.storage.store import Store, StoreOptions, open_store
@@ -300,3 +301,11 @@ IMPLEMENTATIONS = {
     "sqlite": sqlite_stores,
     "postgresql": postgresql_stores,
 }
+
+
+def small_pages(patch: pytest.MonkeyPatch) -> None:
+    """Make mailboxes of more than three messages large ones, and of many pages."""
+    patch.setattr(mailbox_rows, "WHOLE_MESSAGES", 3)
+    patch.setattr(mailbox_rows, "UIDS_PER_READ", 4)
+    patch.setattr(loaded, "PAGE_MESSAGES", 2)
+    patch.setattr(shared_mailbox, "PAGES_PER_READ", 2)

@@ -163,9 +163,9 @@ class SharedIndex(StoreIndex):
         loaded = self.loaded.get(missed.mailbox)
         has_news = loaded is not None and loaded.head.highest_modseq < missed.head.highest_modseq
         if loaded is not None and has_news:
-            self._entries -= len(loaded.entries)
+            self._entries -= loaded.weight
             loaded.catch_up(missed.head, missed.entries, missed.expunged, missed.present)
-            self._entries += len(loaded.entries)
+            self._entries += loaded.weight
         self.publish_head(missed.head)
         return has_news
 

@@ -65,5 +65,9 @@ class SharedMailStore(SqlMailStore):
             self._index.publish_head(loaded.head)
         return loaded
 
+    async def _settle(self, account: AccountId) -> None:
+        """Catch up with what others have committed."""
+        await self._writer.do(Refresh(account))
+
     async def _record(self, account: AccountId) -> AccountRecord | None:
         return (await self._writer.do(Refresh(account))).record

@@ -25,15 +25,18 @@ async def check_index_equals_database(stores: Stores) -> None:
         assert loaded.head is index.heads.get(mailbox, loaded.head)
         mine = [row for row in rows["messages"] if row.mailbox == mailbox]
         assert list(loaded.uids) == [row.uid for row in mine]
-        assert list(loaded.entries) == [row.uid for row in mine]
+        assert loaded.entries.keys() <= {row.uid for row in mine}
         for row in mine:
-            entry = loaded.entries[row.uid]
+            entry = loaded.entries.get(row.uid)
+            if entry is None:
+                assert loaded.cold_pages([row.uid]), "an entry is missing for no reason"
+                continue
             assert entry.modseq == row.modseq
             assert entry.flags == decode_flags(row.flags, row.keywords)
             assert (entry.size, entry.header_size) == (row.size, row.header_size)
             place = entry.blob
             assert (place.blob, place.segment, place.offset) == (row.blob, row.segment, row.place)
-    assert index._entries == sum(len(loaded.entries) for loaded in index.loaded.values())
+    assert index._entries == sum(loaded.weight for loaded in index.loaded.values())
     check_counters(rows)
 
 

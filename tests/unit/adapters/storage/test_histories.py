@@ -28,7 +28,14 @@ from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, OpenMailbox
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.adapters.storage.test_writer import Poison
-from tests.unit.ports.world import NOW_S, Stores, make_outbound, memory_stores, sqlite_stores
+from tests.unit.ports.world import (
+    NOW_S,
+    Stores,
+    make_outbound,
+    memory_stores,
+    small_pages,
+    sqlite_stores,
+)
 
 NAMES = ("INBOX", "a", "a/b", "c")
 FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "$Work")
@@ -164,6 +171,12 @@ async def seen_by(stores: Stores, opened: dict) -> list:
         if mailbox is None or mailbox.name != info.name:
             mailbox = opened[info.name] = await stores.mail.open(account.id, info.name)
         uids, count = mailbox.uids()
+        await mailbox.load(uids[: count // 2])
+        [mailbox.entry(uid) for uid in uids[: count // 2]]
+        again = await stores.mail.open(account.id, info.name)  # as SELECT does
+        unseen = again.first_unseen()
+        again.close()
+        await mailbox.load(uids[:count])
         entries = [mailbox.entry(uid) for uid in uids[:count]]
         used = {flag for entry in entries for flag in entry.flags if flag[0] != "\\"}
         assert used <= set(mailbox.keywords())
@@ -173,7 +186,7 @@ async def seen_by(stores: Stores, opened: dict) -> list:
                 (info.name, info.uid_validity, info.uid_next, info.highest_modseq),
                 (info.messages, info.unseen, info.deleted, info.octets),
                 [(one.uid, one.modseq, one.flags, one.internal_date_s) for one in entries],
-                mailbox.first_unseen(),
+                unseen,
                 [entry.uid for entry in changes.arrived],
                 [entry.uid for entry in changes.changed],
                 list(changes.expunged),
@@ -201,6 +214,7 @@ async def compare(history: list[tuple]) -> None:
     )
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(compaction, "PAUSE_S", 0.0)
+        small_pages(patch)
         async with memory_stores(Path()) as model:
             model.retention.step = 10**6  # one change set for all that goes
             pending = [*history, ("restart",)]

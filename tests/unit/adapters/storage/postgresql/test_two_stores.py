@@ -357,6 +357,7 @@ async def test_remains_of_a_large_mailbox_are_removed_once(pair: Pair) -> None:
         await stores.store.sweep()
         await check_index_equals_database(stores)
         opened = await stores.mail.open(bob.id, "INBOX")
+        await opened.load([1])
         entry = opened.entry(1)
         assert (await stores.mail.read(entry, 0, entry.size)).endswith(b"hello\r\n")
     rows = await one.store.upkeep._reader.query(
