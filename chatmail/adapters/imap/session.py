@@ -33,6 +33,8 @@ LOGIN_S: Final = 180.0
 INACTIVITY_S: Final = 1800.0
 TRANSFER_S: Final = 120.0
 """Longest pause inside a message that is being appended."""
+INACTIVITY_SLACK_S: Final = 30.0
+"""How much later the end of a session without commands may come."""
 COMMAND_S: Final = 600.0
 """A deadline further away than this is left standing while a command runs: moving it costs more
 than all else in a wait."""
@@ -61,6 +63,7 @@ class Session(Output):
         "_events",
         "_farewell",
         "_idle_scope",
+        "_received_s",
         "_slice_left_s",
         "_waits_since_s",
         "account_or_none",
@@ -107,6 +110,7 @@ class Session(Output):
         self.turn_until = self.started_s + SLICE_S
         self._waits_since_s = self.started_s
         self._slice_left_s = SLICE_S
+        self._received_s = 0.0
         self._events = 0
         self.is_waiting = False
         self._idle_scope: trio.CancelScope | None = None
@@ -155,7 +159,8 @@ class Session(Output):
                     raise Farewell(self._farewell)
                 self._events += 1
                 # Commands may be short and many: the slice is the session's, not the command's.
-                if self._events % EVENTS_PER_TURN == 0 or trio.current_time() >= self.turn_until:
+                now, self._received_s = self._received_s or trio.current_time(), 0.0
+                if self._events % EVENTS_PER_TURN == 0 or now >= self.turn_until:
                     await self.flush_if_large()
                     await self.give_way()
                 return event
@@ -180,7 +185,9 @@ class Session(Output):
         await self.flush()
         if self._farewell is not None:
             raise Farewell(self._farewell)
-        self.scope.deadline = deadline
+        slack = 0.0 if self.account_or_none is None else INACTIVITY_SLACK_S
+        if not deadline <= self.scope.deadline <= deadline + slack:
+            self.scope.deadline = deadline + slack
         self._begin_to_wait()
         octets = await self.stream.receive_some()
         return self._received(octets)
@@ -219,10 +226,13 @@ class Session(Output):
         # Nobody gets a whole slice for each line of a flood.
         regained = (now - self._waits_since_s) * REGAINED
         self.turn_until = now + min(SLICE_S, self._slice_left_s + regained)
-        if self.scope.deadline - now < COMMAND_S:
-            self.scope.deadline = math.inf
-        if self.scope.cancel_called:  # while the octets were on their way to this task
+        self._received_s = now  # the first event needs no look at the clock of its own
+        deadline = self.scope.deadline
+        # Cancelled while the octets were on their way to this task?
+        if self._farewell is not None or deadline <= now:
             raise Farewell(self.farewell())
+        if deadline - now < COMMAND_S:
+            self.scope.deadline = math.inf
         if not octets:
             raise PeerGone("end of input")
         return octets
@@ -241,7 +251,8 @@ class Session(Output):
             raise Farewell(self._farewell)
         selection = self.selection
         octets = None
-        self.scope.deadline = math.inf
+        if self.scope.deadline <= deadline + COMMAND_S:
+            self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
             self._idle_scope = None if is_deaf else idle_scope
             self._begin_to_wait()
@@ -358,6 +369,9 @@ class Session(Output):
         """
         selection, notifier = self.selected, self.notifier
         mailbox, view = selection.mailbox, selection.view
+        if not mailbox.has_news(view.modseq, view.uid_next):  # two looks of three
+            selection.is_dirty = False
+            return False
         while True:
             selection.is_dirty = False
             changes = await mailbox.changes_since(view.modseq, view.uid_next)

@@ -34,6 +34,7 @@ class SocketStream(trio.abc.Stream):
         "_is_broken",
         "_is_closed",
         "_is_sending",
+        "_may_pend",
         "send_timeout_s",
         "socket",
     )
@@ -45,6 +46,7 @@ class SocketStream(trio.abc.Stream):
         self._is_broken = False
         self._is_closed = False
         self._is_sending = False
+        self._may_pend = False  # octets may wait where readability does not tell
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, at most 64 KiB; `b""` at the end of the stream.
@@ -53,12 +55,15 @@ class SocketStream(trio.abc.Stream):
         Raises:  trio.BrokenResourceError: the connection was reset. trio.ClosedResourceError: it
             was closed on this side.
         """
-        limit = READ_BYTES if max_bytes is None else min(max_bytes, READ_BYTES)
-        if limit < 1:
-            raise ValueError("max_bytes must be positive")
-        self._check_open()
+        limit = READ_BYTES
+        if max_bytes is not None:
+            limit = min(max_bytes, READ_BYTES)
+            if limit < 1:
+                raise ValueError("max_bytes must be positive")
+        if self._is_closed or self._is_broken:
+            self._check_open()
         try:
-            if self._has_pending():
+            if self._may_pend and self._has_pending():
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self.socket)
@@ -78,7 +83,8 @@ class SocketStream(trio.abc.Stream):
         Cancellation:  the stream is broken unless all was sent.
         Cost:  no checkpoint when the kernel takes all of it at once.
         """
-        self._check_open()
+        if self._is_closed or self._is_broken:
+            self._check_open()
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         size = len(data)

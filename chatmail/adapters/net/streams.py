@@ -72,7 +72,13 @@ class Stream:
         """
         deflation = self._deflation
         if deflation is None:
-            return await self._receive()
+            # As `_receive`; every frame between a task and its wait is passed twice per wake-up.
+            try:
+                octets = await self.transport.receive_some()
+            except TRANSPORT_ERRORS as error:
+                raise PeerGone("receiving failed") from error
+            self.octets_in += len(octets)
+            return octets
         inflater = deflation.inflater
         if inflater.has_more:
             await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from typing import Any
 
 import trio
 
@@ -99,10 +100,12 @@ class TlsStream(SocketStream):
         return self._tls.pending() > 0
 
     def _read(self, limit: int) -> bytes | None:
+        # What `recv_into` calls; its declared type knows no memoryview and no count.
+        read: Any = self._tls.read
         filled = 0
         while filled < limit:
             try:
-                count = self._tls.recv_into(SCRATCH[filled:limit])
+                count = read(limit - filled, SCRATCH[filled:] if filled else SCRATCH)
             except ssl.SSLWantReadError:
                 if not filled:
                     return None
@@ -112,6 +115,8 @@ class TlsStream(SocketStream):
             # attempt would only cost a system call.
             if count < WRITE_BYTES:
                 break
+        # A read that got less than it asked for has emptied its record.
+        self._may_pend = filled == limit
         return bytes(SCRATCH[:filled])
 
     def _write(self, data: bytes | bytearray | memoryview) -> int:

@@ -106,6 +106,7 @@ class _Session:
         self._ticket: object = None
         self._transaction = _Transaction(None)
         self._progress_at = trio.current_time()
+        self._has_progress = False
         self._is_draining = services.drain.is_set()
         self._is_waiting = False
         self._is_writing = False
@@ -169,19 +170,21 @@ class _Session:
                 self._machine.receive_data(octets)
             else:
                 self._machine.receive_eof()
-        self._progress_at = trio.current_time()
+        self._has_progress = True
         return event
 
     async def _receive(self) -> bytes:
-        deadline = min(trio.current_time() + IDLE_S, self._progress_at + STALLED_S)
+        now = trio.current_time()
+        if self._has_progress:
+            self._has_progress, self._progress_at = False, now
+        deadline = min(now + IDLE_S, self._progress_at + STALLED_S)
         if not deadline <= self._scope.deadline <= deadline + DEADLINE_SLACK_S:
             self._move_deadline(deadline + DEADLINE_SLACK_S)
         self._is_waiting = True
         octets = await self._stream.receive_some()
         self._is_waiting = False
-        if self._scope.cancel_called:
-            # Told to go just as octets came: they are not looked at any more.
-            await trio.lowlevel.checkpoint()
+        # Told to go just as octets came: they are not looked at any more.
+        await trio.lowlevel.checkpoint_if_cancelled()
         return octets
 
     def _move_deadline(self, deadline: float, farewell: Reply = replies.IDLE_TOO_LONG) -> None:
@@ -191,10 +194,9 @@ class _Session:
 
     async def _flush(self) -> None:
         if self._replies:
-            if trio.current_effective_deadline() <= trio.current_time():
-                # Cut short meanwhile: what is due leaves whole, with the farewell. Otherwise the
-                # 250 of a message that was stored could be lost in a broken write.
-                await trio.lowlevel.checkpoint()
+            # Cut short meanwhile: what is due leaves whole, with the farewell. Otherwise the 250 of
+            # a message that was stored could be lost in a broken write.
+            await trio.lowlevel.checkpoint_if_cancelled()
             octets = b"".join(self._replies)
             self._replies.clear()
             self._is_writing = True

@@ -117,6 +117,11 @@ class SharedMailbox:
         """Return the keywords in use, in order of first use."""
         return self._head().keywords
 
+    def has_news(self, modseq: Modseq, uid_next: Uid) -> bool:
+        """Say whether anything was committed after `modseq`. Raises:  MailboxGone."""
+        head = self._head()
+        return modseq < head.highest_modseq or uid_next < head.uid_next
+
     async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
         """Return what was committed after `modseq`.
 

@@ -104,6 +104,9 @@ class OpenMailbox(Protocol):
     def keywords(self) -> Sequence[str]:
         """Return the keywords in use, in order of first use."""
 
+    def has_news(self, modseq: Modseq, uid_next: Uid) -> bool:
+        """Say whether anything was committed after `modseq`, or arrived from `uid_next`. O(1)."""
+
     async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
         """Return what was committed after `modseq`; arrivals are UIDs >= `uid_next`.
 

@@ -382,6 +382,10 @@ class MemoryOpenMailbox:
     def keywords(self) -> Sequence[str]:
         return list(self._live().keywords)
 
+    def has_news(self, modseq: Modseq, uid_next: Uid) -> bool:
+        mailbox = self._live()
+        return modseq < mailbox.modseq or uid_next < mailbox.uid_next
+
     async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
         mailbox = self._live()
         self._state.shown[mailbox.id] = mailbox.uid_next

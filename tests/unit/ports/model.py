@@ -243,7 +243,9 @@ class Viewer:
     async def look(self, permit: Permit) -> None:
         """Take the news of the mailbox, as far as it may be told now."""
         view = self.view
+        has_news = self.mailbox.has_news(view.modseq, view.uid_next)
         changes = await self.mailbox.changes_since(view.modseq, view.uid_next)
+        assert has_news or not (changes.arrived or changes.changed or changes.expunged)
         octets = view.update(changes, *self.mailbox.uids(), permit, with_uid=True)
         assert octets is not None, "nothing was committed meanwhile"
         for line in octets.splitlines():

@@ -172,12 +172,14 @@ async def test_changes_since_tells_arrivals_flags_and_expunges(stores: Stores) -
     await stores.mail.set_flags(mailbox.id, [2, 5], FlagOperation.ADD, SEEN)
     await stores.mail.set_flags(mailbox.id, [3], FlagOperation.ADD, DELETED)
     await stores.mail.expunge(mailbox.id, None)
+    assert mailbox.has_news(start.highest_modseq, start.uid_next)
     changes = await mailbox.changes_since(start.highest_modseq, start.uid_next)
     assert [entry.uid for entry in changes.arrived] == [5]
     assert [entry.uid for entry in changes.changed] == [2]
     assert list(changes.expunged) == [3]
     assert changes.highest_modseq == mailbox.info().highest_modseq
     assert changes.uid_next == 6
+    assert not mailbox.has_news(changes.highest_modseq, changes.uid_next)
     nothing = await mailbox.changes_since(changes.highest_modseq, changes.uid_next)
     assert (list(nothing.arrived), list(nothing.changed), list(nothing.expunged)) == ([], [], [])
 
@@ -311,6 +313,8 @@ async def test_a_deleted_mailbox_is_gone_for_those_who_have_it_open(stores: Stor
         opened.info()
     with pytest.raises(MailboxGone):
         opened.uids()
+    with pytest.raises(MailboxGone):
+        opened.has_news(1, 1)
     with pytest.raises(MailboxGone):
         await opened.changes_since(1, 1)
     with pytest.raises(MailboxGone):

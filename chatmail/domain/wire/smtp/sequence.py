@@ -34,6 +34,9 @@ class State(enum.Enum):
     PAUSED = "paused"
     CLOSED = "closed"
 
+    # Members are single objects; by name, as enum does it, costs a call in Python each time.
+    __hash__ = object.__hash__
+
 
 NEXT: Final[Mapping[tuple[State, type], State]] = {
     (State.CONNECTED, Hello): State.READY,

@@ -188,7 +188,7 @@ async def test_half_an_hour_of_silence_ends_a_session(autojump_clock: object) ->
     async with World().session() as client:
         started = trio.current_time()
         assert (await client.line()).startswith(b"* BYE ")
-        assert trio.current_time() - started == pytest.approx(1800)
+        assert 1800 <= trio.current_time() - started <= 1831
 
 
 async def test_drain_tells_waiting_and_idle_sessions_at_once() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
 from chatmail.adapters.storage import loaded as loaded_module
 from chatmail.adapters.storage.database import SqliteDatabase
-from chatmail.adapters.storage.index import Places, StoreIndex
+from chatmail.adapters.storage.head import MailboxHead
+from chatmail.adapters.storage.index import AccountRecord, Places, StoreIndex
 from chatmail.adapters.storage.loaded import LoadedMailbox
 from chatmail.adapters.storage.tokens import TokenCache
+from chatmail.domain.model.account import Account, AccountId
+from chatmail.domain.model.address import EmailAddress
+from chatmail.domain.model.mailbox import MailboxId
 from chatmail.domain.ports.mailstore import FlagOperation
 from tests.unit.adapters.storage.conftest import Opener
 from tests.unit.adapters.storage.invariants import check_index_equals_database
@@ -321,3 +326,26 @@ async def test_an_expunge_is_not_told_before_it_is_published(opener: Opener) -> 
             assert [entry.uid for entry in changes.changed] == [2]
             go_on.set()
         assert list((await opened.changes_since(1, 3)).expunged) == [1, 2]
+
+
+def test_an_account_is_what_was_stored_with_what_it_holds() -> None:
+    stored = Account(
+        id=AccountId(7),
+        address=EmailAddress.parse("a@relay.example"),
+        inbox=MailboxId(3),
+        secret="hash",
+        is_blocked=True,
+        accepts_cleartext=True,
+        last_login_day=5,
+    )
+    heads = [_head(3, "INBOX", messages=2, octets=100), _head(4, "Sent", messages=1, octets=50)]
+    account = AccountRecord(stored, heads).account()
+    assert account == attrs.evolve(stored, used_bytes=150, used_messages=3)
+    defaults = {field.name: field.default for field in attrs.fields(Account)}
+    assert all(getattr(account, name) != default for name, default in defaults.items())
+
+
+def _head(id: int, name: str, *, messages: int, octets: int) -> MailboxHead:
+    head = MailboxHead.of_new(MailboxId(id), AccountId(7), name, 1)
+    head.messages, head.octets = messages, octets
+    return head
