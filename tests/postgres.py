@@ -27,9 +27,9 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.patience import PATIENCE_S
 from tests.ports import draw_port
 
-START_S = 30
 ADMIN = "postgres"
 ROLE = "relay"
 """Owner of the databases that tests get: an operator's role is no superuser either."""
@@ -60,7 +60,9 @@ def binaries() -> Path | None:
     """Return the folder of `initdb` and `postgres`, the newest one; None if there is none."""
     folders = [Path(found).parent for name in ("initdb",) if (found := shutil.which(name))]
     if pg_config := shutil.which("pg_config"):
-        said = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, timeout=10)
+        said = subprocess.run(
+            [pg_config, "--bindir"], capture_output=True, text=True, timeout=PATIENCE_S
+        )
         folders.append(Path(said.stdout.strip()))
     packaged = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
     folders += sorted(packaged, key=_version, reverse=True)
@@ -115,7 +117,7 @@ class PostgresServer:
     def _initialise(self) -> None:
         options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"-U{ADMIN}"]
         made = self._popen("initdb", *options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said = made.communicate(timeout=60)[0]
+        said = made.communicate(timeout=PATIENCE_S)[0]
         assert made.returncode == 0, said.decode()
         lines = [f"{key} = '{value}'\n" for key, value in self._settings.items()]
         with (self.folder / "data" / "postgresql.conf").open("a") as file:
@@ -160,7 +162,7 @@ class PostgresServer:
         self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._undertaker.poll() is None:
-            self._undertaker.communicate(b"all is done\n", timeout=10)
+            self._undertaker.communicate(b"all is done\n", timeout=PATIENCE_S)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start a stopped or killed server and wait until it takes connections."""
         assert not self.is_running
-        end = time.monotonic() + START_S
+        end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             if not self.is_running:
                 # The first tries after a kill may meet what the killed one left in shared memory.
@@ -208,7 +210,7 @@ class PostgresServer:
         """
         if self._process is not None:
             self._process.send_signal(SIGNALS[mode])
-            self._process.wait(30)
+            self._process.wait(PATIENCE_S)
             self._process = None
 
     def kill(self) -> None:
@@ -219,7 +221,7 @@ class PostgresServer:
         for pid in sessions:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
         self._process = None
 
     @contextlib.contextmanager

@@ -11,12 +11,15 @@ from tests.e2e import databases
 from tests.e2e.cores import Cores
 from tests.e2e.relay import Relay
 
+HANGS_S = 300
+"""What takes longer hangs: generous, as a slow machine is no failure."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.e2e)
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(120))
+            item.add_marker(pytest.mark.timeout(HANGS_S))
 
 
 @pytest.fixture(scope="module", autouse=True)

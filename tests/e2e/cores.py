@@ -12,8 +12,7 @@ from urllib.parse import quote
 from deltachat_rpc_client import Account, DeltaChat, EventType, Rpc
 
 from tests.e2e.relay import Relay
-
-WAIT_S = 60
+from tests.patience import PATIENCE_S
 
 
 def rpc_server_path() -> str:
@@ -44,7 +43,7 @@ class Cores:
     def close(self) -> None:
         self.rpc.close()
         process = self.rpc.process
-        process.wait(10)
+        process.wait(PATIENCE_S)
         for pipe in (process.stdout, process.stderr):  # the client library leaves them open
             if pipe is not None:
                 pipe.close()

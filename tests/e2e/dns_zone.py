@@ -27,6 +27,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from tests.patience import PATIENCE_S
 from tests.ports import draw_port
 
 TTL_S = 60
@@ -210,7 +211,7 @@ class DnsServer:
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE_S)
 
     def _serve_udp(self) -> None:
         while True:

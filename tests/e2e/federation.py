@@ -33,6 +33,7 @@ from cryptography.x509.oid import NameOID
 from tests.e2e.configured import ConfiguredRelay, Table
 from tests.e2e.dns_zone import DnsServer
 from tests.e2e.relay import COMMAND, wait_until
+from tests.patience import PATIENCE_S
 from tests.ports import draw_port
 
 SELECTOR = "opendkim"
@@ -250,7 +251,9 @@ class FederatedRelay(ConfiguredRelay):
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of the program on this relay's configuration."""
         command = [*COMMAND, *arguments, "--config", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=self.folder)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=self.folder
+        )
         assert not check or done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -387,6 +390,6 @@ def queue_depth(relay: FederatedRelay) -> int:
         return int(db.execute("SELECT count(*) FROM outbound_recipients").fetchone()[0])
 
 
-def await_empty_queue(relay: FederatedRelay, timeout_s: float = 20) -> None:
+def await_empty_queue(relay: FederatedRelay, timeout_s: float = PATIENCE_S) -> None:
     """Wait until nothing is owed to other relays."""
     wait_until("the queue is empty", lambda: queue_depth(relay) == 0, timeout_s)

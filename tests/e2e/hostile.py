@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 PAUSE_S = 0.05
 """Before a connection that was closed or refused is opened again."""
 

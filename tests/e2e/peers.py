@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Self
 
 from tests.e2e.relay import wait_until
-
-PATIENCE_S = 60.0
+from tests.patience import PATIENCE_S
 
 
 class Listener:
@@ -45,7 +44,7 @@ class Listener:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
@@ -164,7 +163,7 @@ class SmtpPeer(Listener):
         finally:
             conversation.close()
 
-    def await_deliveries(self, wanted: int, timeout_s: float = 20) -> list[Delivery]:
+    def await_deliveries(self, wanted: int, timeout_s: float = PATIENCE_S) -> list[Delivery]:
         """Wait until so many messages were taken; returns them."""
         wait_until(
             f"{wanted} messages arrived, not {len(self.deliveries)}",
@@ -375,7 +374,7 @@ class HttpPeer(Listener):
         """Return what was posted."""
         return [request for request in self.requests if request.method == "POST"]
 
-    def await_posts(self, wanted: int, timeout_s: float = 20) -> list[Request]:
+    def await_posts(self, wanted: int, timeout_s: float = PATIENCE_S) -> list[Request]:
         """Wait until so many messages were posted; returns the requests."""
         wait_until(f"{wanted} requests came", lambda: len(self.posts) >= wanted, timeout_s)
         return self.posts

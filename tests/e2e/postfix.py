@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.e2e.federation import FederatedRelay, Network, dkim_record, free_ports
 from tests.e2e.relay import wait_until
+from tests.patience import PATIENCE_S
 
 DOMAIN = "post.test"
 HOST = "mx.post.test"
@@ -248,7 +249,7 @@ class Postfix:
         subprocess.run(stop, capture_output=True, check=False)
         for process in self._processes:
             process.kill()  # OpenDKIM, which has no state, takes seconds over a polite end
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
     # --- for tests ------------------------------------------------------------------------------
 
@@ -266,7 +267,7 @@ class Postfix:
 
     def send(self, sender: str, recipient: str, octets: bytes) -> None:
         """Hand in a message as a user of this server does; it is signed and relayed."""
-        with smtplib.SMTP("127.0.0.1", self.submission, timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", self.submission, timeout=PATIENCE_S) as client:
             client.sendmail(sender, [recipient], octets)
 
     def mailbox(self) -> list[email.message.Message]:

@@ -13,7 +13,6 @@ import smtplib
 import socket
 import ssl
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +21,10 @@ from pathlib import Path
 
 from tests.e2e import wire
 from tests.e2e.relay import Relay
+from tests.e2e.stopwatch import Stopwatch
+from tests.patience import PATIENCE_S
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = PATIENCE_S
 
 # --- what core's parser takes ------------------------------------------------------------------
 
@@ -467,8 +468,9 @@ def _memory_kib(relay: Relay, name: str) -> int:
 class Watch:
     """Another session, and the relay's memory, while somebody misbehaves.
 
-    `slowest_s`: the longest answer to NOOP. `peak_kib`, `grown_kib`: the peak of resident memory,
-    and that above what it was at the start, as the kernel keeps it (proc(5), clear_refs).
+    `slowest_s`: the longest answer to NOOP, as a `Stopwatch` has it. `peak_kib`, `grown_kib`: the
+    peak of resident memory, and that above what it was at the start, as the kernel keeps it
+    (proc(5), clear_refs).
     Accounts are to be made before, because hashing a password takes 19 MiB for a moment.
     """
 
@@ -486,10 +488,11 @@ class Watch:
         self._run: Future[None] | None = None
 
     def _watch(self) -> None:
+        stopwatch = Stopwatch(self._relay)
         while not self.rounds or not self._over.wait(0.01):
-            began = time.monotonic()
+            stopwatch.start()
             self._client.ok("NOOP")
-            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+            self.slowest_s = max(self.slowest_s, stopwatch.elapsed_s())
             self.rounds += 1
 
     def __enter__(self) -> Watch:

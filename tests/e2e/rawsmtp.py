@@ -13,8 +13,9 @@ from typing import Self
 
 from tests.e2e import wire
 from tests.e2e.relay import Relay
+from tests.patience import PATIENCE_S
 
-TIMEOUT_S = 20
+TIMEOUT_S = PATIENCE_S
 FACES_WITH_TLS = ("submissions", "https")
 
 _LINE = re.compile(rb"(\d{3})([ -])([\x20-\x7e]+)\r\n\Z")

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e import databases
+from tests.patience import PATIENCE_S
 from tests.ports import draw_port
 
 COMMAND = [sys.executable, "-m", "chatmail"]
-START_S = 60
 FACES = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
 
 _CONFIG = """\
@@ -147,7 +147,7 @@ class Relay:
 
     def _read_ready(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
-        timer = threading.Timer(START_S, process.kill)
+        timer = threading.Timer(PATIENCE_S, process.kill)
         timer.start()
         try:
             line = process.stdout.readline()
@@ -165,7 +165,7 @@ class Relay:
         """SIGKILL: the power cut of a process."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         self._close_pipes()
 
     def tell_to_stop(self) -> None:
@@ -182,10 +182,10 @@ class Relay:
             if not self._was_told:
                 self.tell_to_stop()
             try:
-                self.process.wait(25)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(10)
+                self.process.wait(PATIENCE_S)
                 raise
         self._close_pipes()
         return self.process.returncode
@@ -195,7 +195,7 @@ class Relay:
         if self.process.stdout is not None:
             self.process.stdout.close()
         if self._listener is not None:
-            self._listener.join(10)
+            self._listener.join(PATIENCE_S)
 
     def restart(self) -> None:
         self.stop()
@@ -236,7 +236,7 @@ def parse_ready(line: str) -> dict[str, int]:
     return ports
 
 
-def wait_until(what: str, condition: object, timeout_s: float = 20) -> None:
+def wait_until(what: str, condition: object, timeout_s: float = PATIENCE_S) -> None:
     """Poll until `condition()` is true; for facts that no event announces."""
     assert callable(condition)
     end = time.monotonic() + timeout_s

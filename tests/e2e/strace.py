@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.relay import Relay, wait_until
+from tests.patience import PATIENCE_S
 
 
 @dataclass
@@ -60,7 +61,7 @@ def fault(
         yield Fault(record)
     finally:
         tracer.terminate()
-        tracer.wait(10)
+        tracer.wait(PATIENCE_S)
         if tracer.stderr is not None:
             tracer.stderr.close()
         shutil.rmtree(folder)

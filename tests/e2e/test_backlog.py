@@ -26,7 +26,7 @@ from tests.e2e.relay import Relay, wait_until
 BACKLOG = 2000
 ENDS = 10
 IS_REAL = os.environ.get("CHATMAIL_TEST_BACKLOG") == "real"
-BOUND_S = 600 if IS_REAL else 60
+BOUND_S = 600 if IS_REAL else 240
 
 
 def send_fillers(relay: Relay, address: str, amount: int) -> None:
@@ -67,7 +67,7 @@ def next_of(account: Account) -> int:
         return int(db.execute("SELECT MAX(uid_next) FROM imap_sync").fetchone()[0])
 
 
-@pytest.mark.timeout(900 if IS_REAL else 240)
+@pytest.mark.timeout(900 if IS_REAL else 600)
 def test_two_thousand_messages_wait_for_the_second_device(
     relay: Relay, cores: Cores, tmp_path: Path
 ) -> None:

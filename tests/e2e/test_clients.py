@@ -39,12 +39,12 @@ def test_imaplib_reads_what_smtplib_sent(relay: Relay) -> None:
 
 def test_starttls_is_demanded_and_works(relay: Relay) -> None:
     address, password = relay.credentials()
-    with smtplib.SMTP("127.0.0.1", relay.ports["submission"], timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", relay.ports["submission"], timeout=60) as client:
         client.ehlo()
         assert not client.has_extn("auth")
         client.starttls(context=wire.tls())
         client.login(address, password)
-    plain = imaplib.IMAP4("127.0.0.1", relay.ports["imap"], timeout=10)
+    plain = imaplib.IMAP4("127.0.0.1", relay.ports["imap"], timeout=60)
     with pytest.raises(imaplib.IMAP4.error, match="PRIVACYREQUIRED"):
         plain.login(address, password)
     plain.starttls(wire.tls())

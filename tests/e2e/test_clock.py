@@ -90,7 +90,6 @@ def uid_validity(client: RawImap, mailbox: str) -> int:
     return validity
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "distance",
     [

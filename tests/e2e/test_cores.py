@@ -7,7 +7,6 @@ import random
 import time
 from pathlib import Path
 
-import pytest
 from deltachat_rpc_client import EventType
 from deltachat_rpc_client.const import MessageState
 
@@ -68,7 +67,6 @@ def test_five_megabyte_file_arrives_unharmed(relay: Relay, cores: Cores, tmp_pat
     assert received == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.timeout(240)
 def test_three_hundred_messages_wait_for_an_offline_receiver(relay: Relay, cores: Cores) -> None:
     alice, bob = cores.online(relay), cores.online(relay)
     alice_chat, _ = introduce(alice, bob)

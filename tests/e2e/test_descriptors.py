@@ -44,7 +44,7 @@ class Crowd:
     def come(self, count: int) -> None:
         """Open more connections."""
         for _ in range(count):
-            self._sockets.append(socket.create_connection(self._address, 20))
+            self._sockets.append(socket.create_connection(self._address, 60))
 
     def leave(self) -> None:
         """Close all of them."""

@@ -60,7 +60,7 @@ def storm(relay: Relay, kills: int, seed: int) -> tuple[int, int, int]:
     return accepted, copies, sum(cabinet.acknowledged for cabinet in cabinets)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_kills_lose_undo_and_double_nothing(relay: Relay) -> None:
     accepted, copies, changes = storm(relay, KILLS, seed=2)
     print(

@@ -125,7 +125,7 @@ def test_a_failed_sync_answers_451_and_ends_the_process(
     with fault(relay, SYNCS, "error=EIO", [path]) as injected:
         assert post.send(BEYOND_THE_JOURNAL) == 451
         assert relay.process is not None
-        assert relay.process.wait(20) == 1
+        assert relay.process.wait(60) == 1
         assert injected.happened
     said = idler.rest()
     idler.close()
@@ -149,7 +149,7 @@ def test_an_io_error_of_a_write_answers_451_and_ends_the_process(
     with fault(relay, WRITES, "error=EIO", [path]):
         assert post.send() == 451
         assert relay.process is not None
-        assert relay.process.wait(20) == 1
+        assert relay.process.wait(60) == 1
     relay.stop()
     relay.start()
     post.reconnect()
@@ -203,7 +203,7 @@ def test_a_kill_between_the_steps_of_a_commit_loses_nothing(
         while not codes or codes[-1]:
             codes.append(post.send(BEYOND_THE_JOURNAL if calls == SYNCS else 2000))
         assert relay.process is not None
-        assert relay.process.wait(10) == -9
+        assert relay.process.wait(60) == -9
     assert set(codes[:-1]) <= {250}
     relay.stop()
     relay.start()
@@ -229,7 +229,7 @@ def test_a_kill_while_a_spooled_message_is_adopted_loses_nothing(
         while not codes or codes[-1]:
             codes.append(post.send(600_000))
         assert relay.process is not None
-        assert relay.process.wait(10) == -9
+        assert relay.process.wait(60) == -9
     assert set(codes[:-1]) <= {250}
     relay.stop()
     relay.start()
@@ -249,7 +249,7 @@ def test_a_kill_while_the_log_is_folded_into_the_database_loses_nothing(
     with fault(relay, WRITES, "signal=SIGKILL", [database], when="3"):
         relay.tell_to_stop()
         assert relay.process is not None
-        assert relay.process.wait(20) == -9
+        assert relay.process.wait(60) == -9
     relay.stop()
     relay.start()
     post.reconnect()

@@ -14,8 +14,6 @@ from deltachat_rpc_client.const import MessageState
 from tests.e2e.cores import Cores, await_event, await_text, introduce
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:

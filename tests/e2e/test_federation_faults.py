@@ -14,9 +14,8 @@ from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, net
 from tests.e2e.peers import OK, Answer, HttpPeer, SmtpPeer, SmtpScript
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import wait_until
+from tests.e2e.stopwatch import Stopwatch
 from tests.e2e.users import User, by_https, message_id_of
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -125,11 +124,12 @@ def test_a_dead_peer_with_a_long_queue_costs_the_others_nothing(net: Network) ->
         flood(alice, ["bob@live.test"], 1)
         live.await_posts(1)  # from here on there is a warm connection
         began, before = time.monotonic(), dead.connections
+        stopwatch = Stopwatch(relay)
         for at in range(2, 12):
-            started = time.monotonic()
+            stopwatch.start()
             flood(alice, ["bob@live.test"], 1)
             live.await_posts(at)
-            assert time.monotonic() - started < 2
+            assert stopwatch.elapsed_s() < 2
         slots = 1 + (time.monotonic() - began) / 4
         assert dead.connections - before <= slots + 1
     assert queue_depth(relay) == 500
@@ -182,7 +182,7 @@ def test_what_is_too_old_is_reported_with_its_reason(net: Network) -> None:
     with SmtpPeer(address, net.smtp_port, script), web_peer(net, "c.test") as well:
         message_id, reply = alice.send("bob@b.test", "carol@c.test", other.address)
         assert reply.code == 250
-        report = alice.await_report(message_id, 80)
+        report = alice.await_report(message_id, 120)
         well.await_posts(1)
     assert set(report.failed) == {"bob@b.test"}
     assert report.failed["bob@b.test"].startswith(("4.", "5."))
@@ -200,7 +200,7 @@ def test_a_change_of_policy_reaches_what_waits(net: Network) -> None:
     message_id, reply = alice.send("bob@b.test")
     assert reply.code == 250
     relay.run("federation", "policy", "block", "b.test")
-    report = alice.await_report(message_id, 30)
+    report = alice.await_report(message_id)
     assert report.failed == {"bob@b.test": "5.7.1"}
     assert "Policy Rejection" in report.diagnostics
     assert queue_depth(relay) == 0
@@ -211,10 +211,11 @@ def test_without_name_servers_mail_waits(net: Network) -> None:
     alice = User.of(relay)
     with web_peer(net, "b.test") as peer:
         with net.dns.zone.trouble(Trouble.SILENCE, "b.test"):
-            started = time.monotonic()
+            stopwatch = Stopwatch(relay)
+            stopwatch.start()
             message_id, reply = alice.send("bob@b.test")
             assert reply.code == 250
-            assert time.monotonic() - started < 5
+            assert stopwatch.elapsed_s() < 5
             wait_until("it was asked", lambda: net.dns.zone.asked("b.test"))
         [request] = peer.await_posts(1, 60)
     assert message_id_of(request.body) == message_id

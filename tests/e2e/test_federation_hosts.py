@@ -20,7 +20,6 @@ from tests.e2e.users import User, by_smtp
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-    pytest.mark.timeout(180),
 ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import dkim
@@ -386,7 +387,6 @@ def test_a_key_that_cannot_be_had_is_a_reason_to_wait(
 
 
 @both_doors
-@pytest.mark.timeout(180)
 def test_mail_to_nobody_is_taken_and_reported(
     door: object, net: Network, relay: FederatedRelay, bob: User
 ) -> None:
@@ -537,7 +537,7 @@ def _send_for_ever(client: ssl.SSLSocket) -> None:
 
 
 def _connect(relay: FederatedRelay, face: str) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", relay.ports[face]), 20)
+    return socket.create_connection(("127.0.0.1", relay.ports[face]), 60)
 
 
 def test_a_crowd_is_told_to_come_back(relay: FederatedRelay) -> None:
@@ -548,25 +548,27 @@ def test_a_crowd_is_told_to_come_back(relay: FederatedRelay) -> None:
     )
     context = wire.tls()
     sockets = [context.wrap_socket(_connect(relay, "https")) for _ in range(68)]
-    try:
-        for client in sockets:
-            client.sendall(head)
-        with ThreadPoolExecutor(68) as pool:
-            answers = list(pool.map(_first_line, sockets))
-        busy = [answer for answer in answers if answer]
-        assert len(busy) == 4
-        assert all(answer.startswith((b"HTTP/1.1 429", b"HTTP/1.1 503")) for answer in busy)
-    finally:
-        for client in sockets:
-            client.close()
+    busy: list[bytes] = []
 
+    def read(client: ssl.SSLSocket) -> None:
+        with contextlib.suppress(OSError):
+            busy.extend(client.recv(4096).split(b"\r\n")[:1])
 
-def _first_line(client: ssl.SSLSocket) -> bytes:
-    client.settimeout(3)
-    try:
-        return client.recv(4096).split(b"\r\n")[0]
-    except TimeoutError:
-        return b""
+    with ThreadPoolExecutor(68) as pool:
+        try:
+            for client in sockets:
+                client.sendall(head)
+            reading = [pool.submit(read, client) for client in sockets]
+            wait_until("four are turned away", lambda: len(busy) >= 4)
+            wait(reading, timeout=2)  # nobody else is
+            assert len(busy) == 4
+            assert all(answer.startswith((b"HTTP/1.1 429", b"HTTP/1.1 503")) for answer in busy)
+        finally:
+            for client in sockets:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+    for client in sockets:
+        client.close()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import ssl
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +24,7 @@ from tests.e2e.federation import (
 from tests.e2e.hosts import Peer, relay_of, verifies, waiting, why
 from tests.e2e.peers import OK, REDIRECT, WEB_PAGE, Answer, HttpPeer, Mute, SmtpScript
 from tests.e2e.relay import wait_until
+from tests.e2e.stopwatch import Stopwatch
 from tests.e2e.users import User
 
 FREE_TEXT = "free.test"
@@ -456,16 +456,17 @@ def test_a_mute_peer_does_not_keep_the_client(net: Network, alice: User, peer: P
         Mute(peer.address, net.https_port) as web,
         Mute(peer.address, net.smtp_port),
     ):
-        started = time.monotonic()
+        stopwatch = Stopwatch(alice.relay)
+        stopwatch.start()
         _, reply = alice.send(peer.user())
         assert reply.code == 250
-        assert time.monotonic() - started < 5
+        assert stopwatch.elapsed_s() < 5
         wait_until("it was tried", lambda: web.connections)
         # Somebody else's mail passes meanwhile.
         other = Peer(net)
         with other.web() as well:
             alice.send(other.user())
-            well.await_posts(1, 3)
+            well.await_posts(1, 20)
     relay_of(alice).run("queue", "purge", "--domain", peer.domain, "-y", check=False)
 
 

@@ -19,7 +19,6 @@ from tests.e2e.users import User
 
 pytestmark = [
     pytest.mark.skipif(postfix.missing() is not None, reason=str(postfix.missing())),
-    pytest.mark.timeout(180),
 ]
 
 

@@ -211,18 +211,18 @@ def _log_in(kind: str, port: int, security: str, account: tuple[str, str], *, al
     if kind == "imap":
         client: imaplib.IMAP4
         if security == "SSL":
-            client = imaplib.IMAP4_SSL("127.0.0.1", port, ssl_context=context, timeout=20)
+            client = imaplib.IMAP4_SSL("127.0.0.1", port, ssl_context=context, timeout=60)
         else:
-            client = imaplib.IMAP4("127.0.0.1", port, timeout=20)
+            client = imaplib.IMAP4("127.0.0.1", port, timeout=60)
             client.starttls(context)
         assert client.login(*account)[0] == "OK"
         client.logout()
         return
     sender: smtplib.SMTP
     if security == "SSL":
-        sender = smtplib.SMTP_SSL("127.0.0.1", port, context=context, timeout=20)
+        sender = smtplib.SMTP_SSL("127.0.0.1", port, context=context, timeout=60)
     else:
-        sender = smtplib.SMTP("127.0.0.1", port, timeout=20)
+        sender = smtplib.SMTP("127.0.0.1", port, timeout=60)
         sender.starttls(context=context)
     assert sender.login(*account)[0] == 235
     sender.quit()
@@ -246,7 +246,7 @@ def test_the_https_port_speaks_what_was_agreed(
     if offered:
         context.set_alpn_protocols(offered)
     with (
-        socket.create_connection(("127.0.0.1", relay.ports["https"]), 20) as raw,
+        socket.create_connection(("127.0.0.1", relay.ports["https"]), 60) as raw,
         context.wrap_socket(raw) as client,
     ):
         if speaks.startswith(b"HTTP"):
@@ -506,7 +506,7 @@ def test_links_of_a_verified_relay_never_switch_verification_off(named: NamedRel
 
 def test_the_certificate_given_is_the_certificate_served(named: NamedRelay, tmp_path: Path) -> None:
     served = {
-        ssl.get_server_certificate(("127.0.0.1", named.ports[face]), timeout=20)
+        ssl.get_server_certificate(("127.0.0.1", named.ports[face]), timeout=60)
         for face in ("https", "imaps", "submissions")
     }
     assert len(served) == 1

@@ -18,6 +18,8 @@ from tests.e2e import wire
 from tests.e2e.databases import sqlite_only
 from tests.e2e.raw import RawImap, Sender, client, fill, newcomer, running
 from tests.e2e.relay import Relay
+from tests.e2e.stopwatch import Stopwatch
+from tests.pace import slowdown
 
 HEADERS = (
     "(UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE X-MICROSOFT-ORIGINAL-MESSAGE-ID"
@@ -85,7 +87,7 @@ def test_uidnext_never_falls_over_kills_during_delivery(relay: Relay) -> None:
                 told = max(told, answer.number(rb"UIDNEXT (\d+)"))
                 modseq = max(modseq, answer.number(rb"HIGHESTMODSEQ (\d+)"))
             relay.kill()
-        thread.join(30)
+        thread.join(60)
         relay.start()
         with client(relay, account) as raw:
             selected = raw.select()
@@ -119,17 +121,19 @@ def test_ranges_of_1200_messages_are_complete(relay: Relay, crowded: tuple[str, 
 def test_header_fetch_of_500_messages_is_fast(relay: Relay, crowded: tuple[str, str]) -> None:
     """10; the target is 50 ms, thrice of that is allowed for a client in Python on busy cores."""
     with client(relay, crowded, "INBOX") as raw:
-        fastest = 1.0
+        fastest = 60.0
+        stopwatch = Stopwatch(relay)
         for _ in range(5):
-            began, cpu = time.monotonic(), relay.cpu_s()
+            cpu = relay.cpu_s()
+            stopwatch.start()
             raw.send(f"T1 UID FETCH 1:500 {HEADERS}\r\n".encode())
             octets = b""
             while b"\r\nT1 OK " not in octets[-100:]:
                 octets += raw.socket.recv(262144)
-            fastest = min(fastest, time.monotonic() - began)
+            fastest = min(fastest, stopwatch.elapsed_s())
             print(f"500 headers: {fastest * 1000:.0f} ms, CPU {relay.cpu_s() - cpu:.2f} s")
         assert octets.count(b" FETCH (UID ") == 500
-        assert fastest < 0.15
+        assert fastest < 0.15 * slowdown()
 
 
 def test_foreign_flag_changes_stay_out_of_a_long_uid_fetch(

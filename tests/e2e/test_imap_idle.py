@@ -30,6 +30,8 @@ from tests.e2e.raw import (
     running,
 )
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.stopwatch import Stopwatch
+from tests.pace import slowdown
 
 KEEPALIVE_S = 60
 CROWD = 200
@@ -151,6 +153,7 @@ def test_mail_between_select_and_idle_is_told_after_the_plus(
     """13, traps T7, T8: twice 100 times."""
     account = newcomer(relay)
     slowest = 0.0
+    stopwatch = Stopwatch(relay)
     with client(relay, account) as raw, Sender(relay) as sender:
         if is_compressed:
             raw.compress()
@@ -166,9 +169,9 @@ def test_mail_between_select_and_idle_is_told_after_the_plus(
                 )
                 thread.start()
                 tag = raw.idle()
-            began = time.monotonic()
+            stopwatch.start()
             assert raw.idle_line() == b"* %d EXISTS" % (turn + 1)
-            slowest = max(slowest, time.monotonic() - began)
+            slowest = max(slowest, stopwatch.elapsed_s())
             if not turn % 2:
                 thread.join()
             assert raw.done(tag).lines == []
@@ -179,13 +182,14 @@ def test_mail_between_select_and_idle_is_told_after_the_plus(
 def test_bursts_are_one_line_and_done_is_taken_in_every_spelling(relay: Relay) -> None:
     """14; spec 4.4 IDLE 3 and 5."""
     account = newcomer(relay)
+    stopwatch = Stopwatch(relay)
     with client(relay, account, "INBOX") as raw, Sender(relay) as sender:
         for done in (b"DONE\r\n", b"done\r\n", b"DONE\n"):
             tag = raw.idle()
-            began = time.monotonic()
+            stopwatch.start()
             raw.send(done)
             assert raw.answer(tag).is_ok
-            assert time.monotonic() - began < 1
+            assert stopwatch.elapsed_s() < 1
         tag = raw.idle()
         raw.send(b"NOOP\r\n")
         assert raw.answer(tag).tagged.startswith(tag + b" BAD ")
@@ -217,10 +221,11 @@ def test_a_session_that_idles_elsewhere_is_not_written_to(relay: Relay) -> None:
         print(f"KiB per idle session: {(resident_kib(relay) - rss) / 50:.0f}")
         with Sender(relay) as sender:
             sender.send(accounts[3][0])
-            began = time.monotonic()
+            stopwatch = Stopwatch(relay)
+            stopwatch.start()
             for raw in sessions[3]:
                 assert raw.idle_line() == b"* 1 EXISTS"
-            took = time.monotonic() - began
+            took = stopwatch.elapsed_s()
         print(f"commit to the tenth EXISTS: {took * 1000:.0f} ms")
         assert took < 0.5
         others = [raw for group in sessions if group is not sessions[3] for raw in group]
@@ -312,7 +317,7 @@ def test_restart_brings_every_client_back_into_idle(relay: Relay) -> None:
         assert raw.idle_line() == b"* BYE [UNAVAILABLE] Server restarting"
         assert raw.rest() == b""
         raw.close()
-    stopper.join(30)
+    stopper.join(60)
     back: list[tuple[str, RawImap]] = []
 
     def reconnect(account: tuple[str, str]) -> None:
@@ -324,18 +329,18 @@ def test_restart_brings_every_client_back_into_idle(relay: Relay) -> None:
     try:
         in_parallel([partial(reconnect, account) for account in accounts])
         took = time.monotonic() - began
-        starter.join(30)
+        starter.join(60)
         cpu = relay.cpu_s()
         print(f"{CROWD} clients back in {took:.1f} s, CPU {cpu:.1f} s with the start")
         assert not [line for line in refusals if b"authentication" in line.lower()]
         assert took < 60
-        assert cpu < 12
+        assert cpu < 12 * slowdown()
         with Sender(relay) as sender:
             sender.send(accounts[0][0])
             devices = [raw for address, raw in back if address == accounts[0][0]]
             assert [raw.idle_line() for raw in devices] == [b"* 1 EXISTS"] * DEVICES
     finally:
-        starter.join(30)
+        starter.join(60)
         for _, raw in back:
             raw.close()
     assert len(back) == CROWD

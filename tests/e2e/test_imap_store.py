@@ -226,7 +226,7 @@ def test_many_clients_work_on_one_mailbox(relay: Relay) -> None:
                     view.run(command)
                 else:
                     view.idle()
-            rest.wait(30)
+            rest.wait(60)
             view.run(b"NOOP")
             view.run(b"UID FETCH 1:* (UID FLAGS)")
             assert None not in view.uids

@@ -21,7 +21,7 @@ from tests.e2e.relay import COMMAND, FACES, Relay, parse_ready, wait_until
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=30
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60
     )
 
 
@@ -110,7 +110,7 @@ def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
         assert len(locked.stderr.splitlines()) == 1
         assert "chatmail-demo" in locked.stderr
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=25)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
     assert (tmp_path / "chatmail-demo" / "chatmail.db").exists()
 

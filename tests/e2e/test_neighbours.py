@@ -35,6 +35,7 @@ from tests.e2e.raw import (
     running,
 )
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.stopwatch import Stopwatch
 
 pytestmark = pytest.mark.alone
 
@@ -82,36 +83,6 @@ def victim(relays: tuple[Relay, Relay]) -> tuple[str, str]:
         raw.ok("CREATE Large")
         assert raw.append(wire.encrypted(account[0], 30_000_000)[1], "Large").is_ok
     return account
-
-
-class Stopwatch:
-    """Measures time less that in which others had the processor."""
-
-    def __init__(self, relay: Relay) -> None:
-        assert relay.process is not None
-        self._tasks = Path(f"/proc/{relay.process.pid}/task")
-        self._waited: dict[Path, int] = {}
-        self._began = 0.0
-
-    def start(self) -> None:
-        """Begin."""
-        paths = [*self._tasks.glob("*/schedstat"), Path("/proc/thread-self/schedstat")]
-        self._waited = {path: _waited_ns(path) for path in paths}
-        self._began = time.monotonic()
-
-    def elapsed_s(self) -> float:
-        """Seconds since `start`."""
-        elapsed_s = time.monotonic() - self._began
-        waited_ns = sum(max(0, _waited_ns(path) - was) for path, was in self._waited.items())
-        return max(0.0, elapsed_s - waited_ns / 1e9)
-
-
-def _waited_ns(path: Path) -> int:
-    """How long a thread has waited for a processor so far; 0 for one that has ended."""
-    try:
-        return int(path.read_text().split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 class Neighbour:

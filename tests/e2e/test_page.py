@@ -42,7 +42,6 @@ FLAGS = [
 ]
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(not shutil.which(CHROMIUM), reason="needs a Chromium"),
 ]
 
@@ -144,7 +143,7 @@ def server() -> Iterator[Relay]:
     ready = threading.Event()
     thread = threading.Thread(target=trio.run, args=(relay.serve, ready))
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     yield relay
     relay.stop()
     thread.join()

@@ -14,6 +14,7 @@ from email.message import EmailMessage
 from tests.e2e import mailbox, wire
 from tests.e2e.rawsmtp import RawSmtp, Reply, submitter
 from tests.e2e.relay import Relay, wait_until
+from tests.patience import PATIENCE_S
 
 REPORT_S = 30
 """How long a report on inbound mail may take: it is held back for 2 to 15 s (B7.2)."""
@@ -53,7 +54,7 @@ class User:
         """Return the messages with a Message-ID."""
         return [octets for octets in self.inbox() if message_id_of(octets) == message_id]
 
-    def await_message(self, message_id: str, timeout_s: float = 20) -> bytes:
+    def await_message(self, message_id: str, timeout_s: float = PATIENCE_S) -> bytes:
         """Wait until a message has arrived, and see that it did once."""
         wait_until(f"{message_id} arrived", lambda: self.find(message_id), timeout_s)
         [found] = self.find(message_id)
@@ -64,7 +65,7 @@ class User:
         parsed = [parse(octets) for octets in self.inbox()]
         return [Report(m) for m in parsed if m.get_content_type() == "multipart/report"]
 
-    def await_report(self, message_id: str, timeout_s: float = 20) -> Report:
+    def await_report(self, message_id: str, timeout_s: float = PATIENCE_S) -> Report:
         """Wait until a report on a message has come, and see that there is one."""
 
         def found() -> list[Report]:
@@ -172,7 +173,7 @@ def post(
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
     """Send one request with headers as they are; returns status, body, headers."""
     client = http.client.HTTPSConnection(
-        "127.0.0.1", relay.ports["https"], timeout=30, context=wire.tls()
+        "127.0.0.1", relay.ports["https"], timeout=PATIENCE_S, context=wire.tls()
     )
     try:
         client.putrequest(method, path)

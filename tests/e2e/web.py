@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.e2e import wire
 from tests.e2e.relay import Relay
+from tests.patience import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Web:
         connection: http.client.HTTPConnection
         if self.face == "https":
             connection = http.client.HTTPSConnection(
-                self.host, port, timeout=20, context=wire.tls()
+                self.host, port, timeout=PATIENCE_S, context=wire.tls()
             )
         else:
-            connection = http.client.HTTPConnection(self.host, port, timeout=20)
+            connection = http.client.HTTPConnection(self.host, port, timeout=PATIENCE_S)
         try:
             names = {name.replace("_", "-"): value for name, value in fields.items()}
             connection.request(method, path, body, names)

@@ -9,6 +9,7 @@ import ssl
 
 from tests.builders import make_message
 from tests.e2e.relay import Relay
+from tests.patience import PATIENCE_S
 
 
 def tls() -> ssl.SSLContext:
@@ -21,7 +22,9 @@ def tls() -> ssl.SSLContext:
 
 def imap(relay: Relay, address: str, password: str) -> imaplib.IMAP4_SSL:
     """A logged-in IMAP connection."""
-    client = imaplib.IMAP4_SSL("127.0.0.1", relay.ports["imaps"], ssl_context=tls(), timeout=30)
+    client = imaplib.IMAP4_SSL(
+        "127.0.0.1", relay.ports["imaps"], ssl_context=tls(), timeout=PATIENCE_S
+    )
     try:
         client.login(address, password)
     except imaplib.IMAP4.error:
@@ -32,7 +35,9 @@ def imap(relay: Relay, address: str, password: str) -> imaplib.IMAP4_SSL:
 
 def smtp(relay: Relay, address: str, password: str) -> smtplib.SMTP_SSL:
     """A logged-in submission connection."""
-    client = smtplib.SMTP_SSL("127.0.0.1", relay.ports["submissions"], context=tls(), timeout=30)
+    client = smtplib.SMTP_SSL(
+        "127.0.0.1", relay.ports["submissions"], context=tls(), timeout=PATIENCE_S
+    )
     client.login(address, password)
     return client
 

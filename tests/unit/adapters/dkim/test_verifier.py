@@ -25,6 +25,7 @@ from chatmail.domain.formats.body_digest import BodyDigests
 from chatmail.domain.formats.dkim_tags import digests_for, parse_key_record
 from chatmail.domain.policy.encryption_gate import DkimResult
 from chatmail.domain.ports.remote import DnsFault, Fetched, FetchFault
+from tests.pace import slowdown
 from tests.unit.adapters.dkim.world import (
     BODY,
     DOMAIN,
@@ -400,9 +401,9 @@ async def test_hostile_fields_take_no_time(junk: bytes) -> None:
     field = b"DKIM-Signature: v=1; a=rsa-sha256; d=peer.example; s=x; h=from; bh=AA==;" + junk
     message = field[:60_000] + b"\r\n" + by_dkimpy()
     judge = Judge()
-    start = time.perf_counter()
+    start = time.thread_time()
     await judge.says(message)
-    assert time.perf_counter() - start < 0.2
+    assert time.thread_time() - start < 0.2 * slowdown()
 
 
 @given(

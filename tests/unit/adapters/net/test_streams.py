@@ -272,12 +272,15 @@ async def test_connection_values_take_little_room() -> None:
 
 
 async def test_time_in_the_real_world_is_not_waited_for() -> None:
-    stream, client = await stream_pair()
-    await client.aclose()
-    began = time.monotonic()
-    assert await read_to_end(stream.transport) == b""
-    await stream.aclose()
-    assert time.monotonic() - began < 1
+    took = []
+    for _ in range(5):  # a busy machine may make any of them late
+        stream, client = await stream_pair()
+        await client.aclose()
+        began = time.monotonic()
+        assert await read_to_end(stream.transport) == b""
+        await stream.aclose()
+        took.append(time.monotonic() - began)
+    assert min(took) < 1
 
 
 @pytest.mark.parametrize("with_tls", [False, True])

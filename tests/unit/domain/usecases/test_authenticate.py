@@ -14,6 +14,7 @@ from chatmail.domain.model.settings import RegistrationSettings
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import Tombstone
 from chatmail.domain.usecases.authenticate import Authenticate, LoginRefusal
+from tests.pace import slowdown
 from tests.unit.domain.usecases.accounts import World
 
 PASSWORD = "correct horse"
@@ -254,12 +255,14 @@ async def test_real_hasher_serves_50_parallel_first_logins_at_once() -> None:
     async def one() -> None:
         outcomes.append(await authenticate(Credentials(NAME, PASSWORD.encode()), HERE))
 
-    start = time.perf_counter()
+    start = time.process_time()
+    await authenticate.hasher.hash(PASSWORD.encode())
+    middle = time.process_time()
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(one)
     assert all(isinstance(outcome, Account) for outcome in outcomes)
-    assert time.perf_counter() - start < 1.0  # 50 hashes would take 1.3 s
+    assert time.process_time() - middle < 20 * (middle - start)  # 50 would mean a hash for each
 
 
 async def test_delays_double_for_source_and_account() -> None:
@@ -492,7 +495,7 @@ async def test_repeated_login_is_cheap() -> None:
     credentials = Credentials(str(ADDRESS), PASSWORD.encode())
     world.accounts._step = _no_step  # type: ignore[method-assign]
     best = min([await _timed(authenticate, credentials) for _ in range(200)])
-    assert best < 50e-6
+    assert best < 50e-6 * slowdown()
 
 
 async def _no_step(name: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -108,11 +109,12 @@ def test_patterns_mean_what_the_regular_expression_means(pattern, name):
     assert matches(pattern, name) is (re.fullmatch(expression, name) is not None)
 
 
-@pytest.mark.timeout(2)
 def test_a_hostile_pattern_does_not_backtrack():
     name = "a" * 200
+    began = time.thread_time()
     assert not matches("*a" * 99 + "b", name)
     assert not matches("%a" * 32000, name)
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize(
