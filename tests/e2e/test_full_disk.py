@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +11,6 @@ from tests.e2e import raw, wire
 from tests.e2e.databases import sqlite_only
 from tests.e2e.mailbox import append
 from tests.e2e.relay import Relay, wait_until
-
-DISK_BYTES = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own; needs the right to mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)],
-        capture_output=True,
-    )
-    if mounted.returncode != 0:
-        pytest.skip("may not mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(file: Path) -> None:
