@@ -60,17 +60,17 @@ fuzz-short:
 # was chosen".
 # End-to-end tests: the installed program, real sockets, real clients.
 e2e *ARGS:
-    {{python}} -m pytest tests/e2e --durations=25 -n auto --maxprocesses 4 --dist loadfile -m "not alone" {{ARGS}} || [ $? -eq 5 ]
+    {{python}} -m pytest tests/e2e --durations=25 -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not alone" {{ARGS}} || [ $? -eq 5 ]
     {{python}} -m pytest tests/e2e --durations=25 -m alone {{ARGS}} || [ $? -eq 5 ]
 
 # The same on PostgreSQL: each relay gets a fresh database of a private server.
 e2e-postgresql *ARGS:
-    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=25 -n auto --maxprocesses 4 --dist loadfile -m "not alone" {{ARGS}} || [ $? -eq 5 ]
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=25 -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not alone" {{ARGS}} || [ $? -eq 5 ]
     CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest tests/e2e --durations=25 -m alone {{ARGS}} || [ $? -eq 5 ]
 
 # Of those, the ones that lean on the store most: what `check` has time for.
 e2e-postgresql-store:
-    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=25 -n auto --maxprocesses 4 --dist loadfile tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py tests/e2e/test_federation_literal.py tests/e2e/test_federation_faults.py
+    CHATMAIL_TEST_DATABASE=postgresql {{python}} -m pytest --durations=25 -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e/test_cores.py tests/e2e/test_lifecycle.py tests/e2e/test_durability.py tests/e2e/test_imap_store.py tests/e2e/test_imap_idle.py tests/e2e/test_imap_append.py tests/e2e/test_imap_qresync.py tests/e2e/test_smtp_accounts.py tests/e2e/test_federation_literal.py tests/e2e/test_federation_faults.py
 
 # A demo relay on loopback from this checkout.
 run *ARGS:

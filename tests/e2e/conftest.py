@@ -17,7 +17,26 @@ HANGS_S = 300
 DISK_BYTES = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
 
 
+LONG = (
+    "test_two_processes",
+    "test_imap_idle",
+    "test_cores",
+    "test_backlog",
+    "test_retention",
+    "test_operator",
+    "test_federation_cores",
+    "test_federation_faults",
+    "test_settings",
+    "test_lifecycle",
+    "test_durability",
+    "test_imap_append",
+)
+"""Files that take longest, the longest first: one that begins late would be waited for alone."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
     for item in items:
         item.add_marker(pytest.mark.e2e)
         if item.get_closest_marker("timeout") is None:

@@ -128,8 +128,9 @@ def test_a_jump_throws_nobody_out_and_deletes_nothing(
         assert send() == 250
         validity = uid_validity(reader, "Before")
         tag = idler.idle()
-        codes = [send() for _ in range(14)]
-        assert 450 in codes, "the budget is used up"
+        codes: list[int] = []
+        while 450 not in codes:  # three seconds give one back: it takes few more than ten
+            codes.append(send())
 
         timepiece.jump(distance)
 

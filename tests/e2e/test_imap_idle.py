@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +37,8 @@ from tests.pace import slowdown
 KEEPALIVE_S = 60
 CROWD = 200
 DEVICES = 5
+BACK_S = 200
+"""How long a machine that does much else may take; the relay's processor time is what is judged."""
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +51,11 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 @dataclass
 class Quiet:
-    """A session in IDLE that nobody writes to, since `began`."""
+    """A session in IDLE that nobody writes to; `first`: what it is told first, after how long."""
 
     raw: RawImap
     tag: bytes
-    began: float
+    first: Future[tuple[bytes, float]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,9 +64,14 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quiet]:
     keepalive = f'[imap]\nidle_keepalive = "{KEEPALIVE_S}s"'
     with (
         running(TunedRelay(tmp_path_factory.mktemp("quiet"), sections=keepalive)) as relay,
+        ThreadPoolExecutor(1) as pool,
         client(relay, newcomer(relay), "INBOX") as raw,
     ):
-        yield Quiet(raw, raw.idle(), time.monotonic())
+        raw.socket.settimeout(2 * KEEPALIVE_S)
+        tag, began = raw.idle(), time.monotonic()
+        yield Quiet(
+            raw, tag, pool.submit(lambda: (raw.response().octets, time.monotonic() - began))
+        )
 
 
 def has_input(raw: RawImap) -> bool:
@@ -279,7 +287,7 @@ def test_compressed_idle_hears_news_and_holds_no_compressor(relay: Relay) -> Non
 
 def come_back(relay: Relay, account: tuple[str, str], refusals: list[bytes]) -> RawImap:
     """Connect, log in, select and idle; patient with `UNAVAILABLE`, as core is."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + BACK_S
     while True:
         assert time.monotonic() < end, refusals[-3:]
         try:
@@ -333,7 +341,7 @@ def test_restart_brings_every_client_back_into_idle(relay: Relay) -> None:
         cpu = relay.cpu_s()
         print(f"{CROWD} clients back in {took:.1f} s, CPU {cpu:.1f} s with the start")
         assert not [line for line in refusals if b"authentication" in line.lower()]
-        assert took < 60
+        assert took < BACK_S
         assert cpu < 12 * slowdown()
         with Sender(relay) as sender:
             sender.send(accounts[0][0])
@@ -351,9 +359,8 @@ def test_restart_brings_every_client_back_into_idle(relay: Relay) -> None:
 
 def test_silent_idle_gets_nothing_but_keepalives(quiet: Quiet) -> None:
     """14, trap T9."""
-    quiet.raw.socket.settimeout(KEEPALIVE_S + 5)
-    assert quiet.raw.response().octets == b"* OK Still here\r\n"
-    waited = time.monotonic() - quiet.began
+    told, waited = quiet.first.result()
+    assert told == b"* OK Still here\r\n"
     assert set(quiet.raw.done(quiet.tag).lines) <= {b"* OK Still here"}
-    print(f"keepalive heard after {waited:.0f} s at most")
-    assert waited < KEEPALIVE_S + 60
+    print(f"keepalive heard after {waited:.0f} s")
+    assert 0.8 * KEEPALIVE_S < waited < KEEPALIVE_S + 60
