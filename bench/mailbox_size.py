@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import trio
@@ -105,24 +104,29 @@ def measure(size: int, rounds: int, folder: Path) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _neighbour(relay: TunedRelay, account: tuple[str, str]) -> Iterator[list[float]]:
-    """Keep another connection busy; gives what each of its commands took, in ms."""
-    waits: list[float] = []
-    over = threading.Event()
-    with client(relay, account) as other:
+    """Keep another client busy, in a process of its own; at the end its longest wait in ms."""
+    longest: list[float] = []
+    fork = multiprocessing.get_context("fork")
+    ready, over, (told, tell) = fork.Event(), fork.Event(), fork.Pipe(duplex=False)
 
-        def work() -> None:
+    def work() -> None:
+        waits = [0.0]
+        with client(relay, account) as other:
+            other.ok("NOOP")
+            ready.set()
             while not over.is_set():
                 waits.append(_timed(lambda: other.ok("NOOP")))
+        tell.send(max(waits))
 
-        with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(work)
-            time.sleep(0.05)
-            waits.clear()
-            try:
-                yield waits
-            finally:
-                over.set()
-                done.result()
+    child = fork.Process(target=work)
+    child.start()
+    ready.wait()
+    try:
+        yield longest
+    finally:
+        over.set()
+        longest.append(told.recv())
+        child.join()
 
 
 def _expunge(session: object, uid: int) -> None:

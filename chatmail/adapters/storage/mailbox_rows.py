@@ -5,7 +5,7 @@ the first and the last; else SQL joins them to texts, which takes a quarter of t
 each does and leaves the interpreter to others meanwhile. Everything else of a large mailbox is
 read page by page.
 
-Measured with SQLite, 100,000 messages: 950 ms for all rows, 6 ms for UIDs without gaps, 30 with.
+Measured with SQLite, 100,000 messages: 950 ms for all rows, 5 ms for UIDs without gaps, 27 with.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ WHOLE_MESSAGES: Final = 512
 """A mailbox up to here is read at once: that costs 3 ms, and one wait instead of two."""
 UIDS_PER_READ: Final = 8192
 """Numbers are read from text in steps of a millisecond: other threads wait for no longer."""
+MOST_READS: Final = 16
+"""Of a mailbox most of whose UIDs are gone, a read covers more of them."""
 
 
 # SQL joins numbers to text by other words in each database.
 _JOINED: Final = {"sqlite": "group_concat(uid)", "postgresql": "string_agg(uid::text, ',')"}
 
-_BEHIND: Final = """SELECT {joined} FROM (SELECT uid FROM messages
-    WHERE mailbox = :p_mailbox AND uid > :p_after{condition}
-    ORDER BY uid LIMIT :p_limit) AS page"""
+# Straight from the table: out of a subquery with a LIMIT it takes twice as long.
+_UIDS: Final = """SELECT {joined} FROM messages
+    WHERE mailbox = :p_mailbox AND uid >= :p_first AND uid < :p_behind{condition}"""
 _CHANGED: Final = " AND modseq > :p_modseq"
 _FIRST: Final = "SELECT min(uid) FROM messages WHERE mailbox = :p_mailbox"
 _LAST: Final = "SELECT max(uid) FROM messages WHERE mailbox = :p_mailbox"
@@ -71,10 +73,10 @@ class MailboxRows:
             select_messages().where(is_among).order_by(uid), "p_first", "p_behind"
         )
         self._first, self._last = prepared(text(_FIRST)), prepared(text(_LAST))
-        behind = _BEHIND.format(joined=joined, condition="")
-        self._uids = prepared(text(behind), "p_after", "p_limit")
-        changed = _BEHIND.format(joined=joined, condition=_CHANGED)
-        self._changed = prepared(text(changed), "p_after", "p_modseq", "p_limit")
+        uids = _UIDS.format(joined=joined, condition="")
+        self._uids = prepared(text(uids), "p_first", "p_behind")
+        changed = _UIDS.format(joined=joined, condition=_CHANGED)
+        self._changed = prepared(text(changed), "p_first", "p_behind", "p_modseq")
         self._lowest_unseen = prepared(text(_LOWEST_UNSEEN), "p_seen")
         self._nth_unseen = prepared(text(_NTH_UNSEEN), "p_seen", "p_place")
         self._floor = prepared(select(mailboxes.c.expunged_floor).where(is_it))
@@ -108,7 +110,10 @@ class MailboxRows:
 
     def changed_since(self, mailbox: MailboxId, modseq: int) -> array[int]:
         """Return the UIDs of what came or changed after a modseq; looks at every row."""
-        return _read_uids(lambda after: self._changed.one(mailbox, after, modseq, UIDS_PER_READ))
+        return _read_uids(
+            *self._ends(mailbox),
+            lambda first, behind: self._changed.one(mailbox, first, behind, modseq),
+        )
 
     def lowest_unseen(self, head: MailboxHead) -> int:
         """Return the lowest unseen UID, `BEYOND` when there is none.
@@ -132,23 +137,26 @@ class MailboxRows:
         return (0 if floor is None else floor[0]), [row[0] for row in rows]
 
     def _all_uids(self, head: MailboxHead) -> array[int]:
-        (first,), (last,) = *self._first.all(head.id), *self._last.all(head.id)
-        if first is not None and last - first + 1 == head.messages:
+        first, last = self._ends(head.id)
+        if last - first + 1 == head.messages:
             return array("I", range(first, last + 1))
-        return _read_uids(lambda after: self._uids.one(head.id, after, UIDS_PER_READ))
+        return _read_uids(first, last, lambda first, behind: self._uids.one(head.id, first, behind))
+
+    def _ends(self, mailbox: MailboxId) -> tuple[int, int]:
+        """Return the first and the last UID, (1, 0) when there is none."""
+        (first,), (last,) = *self._first.all(mailbox), *self._last.all(mailbox)
+        return (1, 0) if first is None else (first, last)
 
 
-def _read_uids(read: Callable[[int], Any]) -> array[int]:
-    """Return all UIDs; `read` gives those behind some UID, joined to one text."""
+def _read_uids(first: int, last: int, read: Callable[[int, int], Any]) -> array[int]:
+    """Return all UIDs from one to another; `read` gives those of a span, joined to one text."""
     uids = array("I")
-    after = 0
-    while (row := read(after)) is not None and row[0]:
-        # SQL gives them in this order, but does not promise it.
-        some = sorted(map(int, row[0].split(",")))
-        uids.extend(some)
-        after = some[-1]
-        if len(some) < UIDS_PER_READ:
-            break
+    step = max(UIDS_PER_READ, (last - first) // MOST_READS + 1)
+    for start in range(first, last + 1, step):
+        row = read(start, start + step)
+        if row is not None and row[0]:
+            # They come in the order of the key, but SQL does not promise it.
+            uids.extend(sorted(map(int, row[0].split(","))))
     return uids
 
 
