@@ -25,6 +25,7 @@ from chatmail.domain.formats.header_rules import (
     header_facts,
     header_fault,
 )
+from chatmail.domain.formats.line_ends import bare_line_ends
 from chatmail.domain.formats.pgp_mime import EncryptedBody, envelope_finding
 from chatmail.domain.formats.report_form import report_fault
 from chatmail.domain.formats.rfc5322 import HeaderBlock, end_of_header, parse_header
@@ -189,8 +190,7 @@ class LineCheck:
             self.has_nul = True
         if self.is_bare:
             return
-        pairs = octets.count(b"\r\n")
-        singles = len(octets) - len(octets.translate(None, b"\r\n")) - 2 * pairs
+        singles = bare_line_ends(octets)
         if self._ends_with_return:
             self.is_bare = octets[:1] != b"\n"
             singles -= 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmail.domain.formats.line_ends import LineEnds
+from chatmail.domain.formats.line_ends import LineEnds, bare_line_ends
 
 
 def converted(octets: bytes, cuts: list[int]) -> bytes:
@@ -39,3 +39,14 @@ def test_the_first_line_end_decides(octets: bytes, result: bytes, cuts: list[int
 def test_cuts_change_nothing(pieces: list[bytes], cuts: list[int]) -> None:
     octets = b"".join(pieces)
     assert converted(octets, cuts) == converted(octets, [])
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b".", b"\0", b"\v", b"\f", b"\x1c", b"\x85"])
+    )
+)
+def test_bare_line_ends_are_those_that_no_crlf_holds(pieces: list[bytes]) -> None:
+    octets = b"".join(pieces)
+    rest = octets.replace(b"\r\n", b"x")
+    assert bare_line_ends(octets) == rest.count(b"\r") + rest.count(b"\n")
