@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -220,6 +222,28 @@ class Interimap:
         assert far_flags(self.relay, self.far, name) == near
         return near
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Run it with NOTIFY for as long as the context is open."""
+        words = ["interimap", f"--config={self.config}", "--notify", "--quiet"]
+        running = subprocess.Popen(words, cwd=self.folder, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            running.terminate()
+            running.wait(10)
+
+    def soon_equal(self, count: int, flag: str = "", flagged: int = 0, name: str = "INBOX") -> None:
+        """Wait until both sides have the same, so many messages, so many of them with a flag."""
+        deadline = time.monotonic() + 20  # it asks by itself after 15 minutes only
+        while True:
+            near, far = (far_flags(self.relay, one, name) for one in (self.near, self.far))
+            has_flags = sum(flag in flags for flags in near.values()) == flagged if flag else True
+            if near == far and len(near) == count and has_flags:
+                return
+            assert time.monotonic() < deadline, (near, far)
+            time.sleep(0.1)
+
 
 @pytest.fixture
 def twins(relay: Relay, tmp_path: Path) -> Interimap:
@@ -259,6 +283,33 @@ def test_interimap_keeps_two_accounts_equal(relay: Relay, twins: Interimap) -> N
     assert [client_status(relay, account) for account in (twins.near, twins.far)] == before
     assert "WARNING" not in twins.sync("--repair")
     assert len(twins.equal()) == 34
+
+
+@needs("interimap")
+def test_interimap_is_told_by_notify(relay: Relay, twins: Interimap) -> None:
+    """NOTIFY as a program of others uses it: both sides change, it never asks."""
+    put(relay, twins.near, 2)
+    with wire.imap(relay, *twins.far) as plain:
+        plain.create("Far/deep")
+    twins.sync()
+    with twins.watching():
+        with Sender(relay) as sender:
+            for account in (twins.near, twins.far, twins.near, twins.far):
+                sender.send(account[0])
+        twins.soon_equal(6)
+        with client(relay, twins.far, "INBOX") as far:
+            far.ok("UID STORE 1:3 +FLAGS (\\Flagged)")
+        twins.soon_equal(6, "\\Flagged", 3)
+        with client(relay, twins.near, "INBOX") as near:
+            near.ok("UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+            near.ok("EXPUNGE")
+        twins.soon_equal(5, "\\Flagged", 2)
+        put(relay, twins.far, 2, "Far/deep")  # not selected there: a STATUS tells
+        twins.soon_equal(2, name="Far/deep")
+        with client(relay, twins.near, "Far/deep") as near:
+            near.ok("UID STORE 1 +FLAGS.SILENT (\\Deleted)")
+            near.ok("CLOSE")
+        twins.soon_equal(1, name="Far/deep")
 
 
 def client_status(relay: Relay, account: tuple[str, str]) -> bytes:

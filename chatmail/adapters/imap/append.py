@@ -189,5 +189,8 @@ async def _store(session: Session, tag: bytes, upload: _Upload) -> bytes:
         return REFUSALS[outcome.reason].to(tag)
     if session.selection is not None:
         session.selection.is_dirty = True
+    if session.notifier is not None:
+        landed = [receipt.uid for receipt in outcome]
+        await session.notifier.own_arrivals(upload.mailbox, landed, len(landed))
     uids = format_set([receipt.uid for receipt in outcome]).decode("ascii")
     return ok(tag, "Append completed", f"APPENDUID {outcome[0].uid_validity} {uids}")

@@ -47,6 +47,8 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
     if session.selection is not None and (session.has_qresync or is_rev2):
         # RFC 7162 §3.2.11, RFC 9051 §6.3.2: what follows is about the next mailbox.
         session.send(untagged_ok("Previous mailbox is closed", "CLOSED"))
+    if session.selection is not None and session.notifier is not None:
+        session.notifier.leave_selected(session.selection.view.modseq)
     session.deselect()
     await session.touch_daily()
     mailbox = await session.services.store.open(session.account.id, command.mailbox)
@@ -83,8 +85,13 @@ async def select(session: Session, tag: bytes, command: Select) -> bytes:
 async def close(session: Session, tag: bytes, command: Close) -> bytes:
     """CLOSE expunges without a word, UNSELECT does not; both leave the mailbox."""
     selection = session.selected
+    told = selection.view.modseq
     if command.expunge and not selection.is_read_only and selection.mailbox.info().deleted:
-        await session.services.store.expunge(selection.mailbox.id, None)
+        changes = await session.services.store.expunge(selection.mailbox.id, None)
+        if changes.highest_modseq == told + 1:  # nobody else has changed anything
+            told = changes.highest_modseq
+    if session.notifier is not None:
+        session.notifier.leave_selected(told)
     session.deselect()
     return ok(tag, "Close completed" if command.expunge else "Unselect completed")
 

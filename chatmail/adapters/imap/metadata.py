@@ -47,7 +47,12 @@ async def get_metadata(session: Session, tag: bytes, command: GetMetadata) -> by
 
 
 async def set_metadata(session: Session, tag: bytes, command: SetMetadata) -> bytes:
-    """SETMETADATA: a push token of this device."""
+    """SETMETADATA: a push token of this device.
+
+    The mailbox's MODSEQ stays: it counts changes of messages (RFC 7162 §3.1), RFC 5464 knows none,
+    and raising it would send every QRESYNC client looking for changes that are not there. Who wants
+    to know asks by NOTIFY (MailboxMetadataChange).
+    """
     if not await _exists(session, command.mailbox):
         return NO_SUCH_MAILBOX.to(tag)
     outcome = await session.services.metadata.set(

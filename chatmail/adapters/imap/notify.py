@@ -9,7 +9,9 @@ Source:  RFC 5465.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -21,7 +23,7 @@ from chatmail.adapters.imap.replies import BYE_MAILBOX_DELETED, BYE_UNAVAILABLE
 from chatmail.adapters.imap.session import Farewell, Session
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
-from chatmail.domain.model.mailbox import INBOX, MailboxId, Uid
+from chatmail.domain.model.mailbox import INBOX, MailboxId, Modseq, Uid
 from chatmail.domain.usecases.service_metadata import DEVICE_TOKEN, SERVER
 from chatmail.domain.wire.imap.commands import Fetch, Notify, NotifyGroup
 from chatmail.domain.wire.imap.fetch import FetchPlan, plan_fetch
@@ -121,6 +123,25 @@ class Notifier:
         if self._watch is not None:
             self._watch.own_change(*names)
 
+    async def own_arrivals(self, mailbox: str, uids: Sequence[Uid], steps: int) -> None:
+        """Note messages that this session has just added to a mailbox (RFC 5465 §5)."""
+        session = self._session
+        selection = session.selection
+        if selection is not None and selection.mailbox.name == mailbox:
+            selection.own = tuple(uids)
+        elif self._watch is not None:
+            info = await session.services.store.info(session.account.id, mailbox)
+            if info is not None:
+                self._watch.own_arrivals(info, len(uids), steps)
+
+    def leave_selected(self, told: Modseq) -> None:
+        """Note that a mailbox is left: what it was told there, or did there, is no news later."""
+        selection = self._session.selection
+        if self._watch is None or selection is None:
+            return
+        with contextlib.suppress(MailboxGone):
+            self._watch.left(selection.mailbox.info(), told)
+
     async def own_metadata(self) -> None:
         """Note that this session has just changed the account's metadata itself."""
         if self._tokens is not None:
@@ -142,7 +163,8 @@ class Notifier:
         try:
             if selection is not None and selection.is_dirty and self.tells_selected:
                 # RFC 5465 §6.1.2: numbers stay as they are until a command lets them change.
-                await session.tell_news(Permit.FLAGS if self.is_delayed else Permit.ALL)
+                permit = Permit.FLAGS if self.is_delayed else Permit.ALL
+                await session.tell_news_unless_flags(permit, with_uid=True, holds_flags=False)
             await self.tell_watched()
         except MailboxGone:
             raise Farewell(BYE_MAILBOX_DELETED) from None

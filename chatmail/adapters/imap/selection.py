@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from chatmail.domain.model.mailbox import Uid
+import trio
+
+from chatmail.domain.model.mailbox import MailboxChanges, Modseq, Uid
 from chatmail.domain.ports.hints import MailboxHints
 from chatmail.domain.ports.mailstore import OpenMailbox
 from chatmail.domain.wire.imap.responses import held_back
 from chatmail.domain.wire.imap.sequence import SequenceSet, exceeds, resolve
-from chatmail.domain.wire.imap.view import SelectedView
+from chatmail.domain.wire.imap.view import Permit, SelectedView
 
 
 class Selection:
     """The selected mailbox of a session."""
 
-    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "saved", "view")
+    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "own", "saved", "view")
 
     def __init__(
         self,
@@ -32,6 +34,8 @@ class Selection:
         self.is_dirty = False
         # What `$` stands for: UIDs, which expunges and arrivals leave true (RFC 5182 §2.1).
         self.saved: Sequence[int] = ()
+        # Messages the session has put here itself; only kept for NOTIFY.
+        self.own: tuple[Uid, ...] = ()
         self._subscription: AbstractContextManager[None] | None = None
 
     def listen(self, hints: MailboxHints, wake: Callable[[], None]) -> None:
@@ -52,6 +56,50 @@ class Selection:
         if not by_uid and exceeds(messages, max(view.count, 1)):
             return None
         return resolve(messages, view.uids, view.count, by_uid=by_uid, saved=self.saved)
+
+    def has_news(self) -> bool:
+        """Say whether anything was committed that the client was not told of."""
+        if self.mailbox.has_news(self.view.modseq, self.view.uid_next):
+            return True
+        self.is_dirty = False
+        return False
+
+    async def take_news(
+        self,
+        permit: Permit,
+        *,
+        holds_flags: bool,
+        with_uid: bool,
+        with_modseq: bool,
+        by_vanished: bool,
+        with_flags: bool,
+    ) -> tuple[bytes, MailboxChanges] | None:
+        """Take over what has changed, as far as it may be told now (see `SelectedView.update`).
+
+        Args:  holds_flags: news that is nothing but flags is held back.
+        Returns:  lines for the client and what they tell of; None: something was held back.
+        """
+        mailbox, view = self.mailbox, self.view
+        while True:
+            self.is_dirty = False
+            changes = await mailbox.changes_since(view.modseq, view.uid_next)
+            if holds_flags and view.is_only_flags(changes):
+                return None
+            octets = view.update(
+                changes,
+                *mailbox.uids(),
+                permit,
+                with_uid=with_uid,
+                with_modseq=with_modseq,
+                by_vanished=by_vanished,
+                with_flags=with_flags,
+            )
+            if octets is not None:
+                break
+            await trio.lowlevel.checkpoint()  # the mailbox has moved on: look again
+        if view.modseq < changes.highest_modseq:
+            self.is_dirty = True
+        return octets, changes
 
     def held_news(self) -> bytes:
         """Return up to where the client was told everything, b"" when it was told all."""
@@ -82,6 +130,12 @@ class Notifier(Protocol):
 
     def own_change(self, *names: str) -> None:
         """Note mailbox names this session has changed itself."""
+
+    async def own_arrivals(self, mailbox: str, uids: Sequence[Uid], steps: int) -> None:
+        """Note messages this session has added itself, by so many steps of the MODSEQ."""
+
+    def leave_selected(self, told: Modseq) -> None:
+        """Note that the mailbox is left whose changes up to `told` were told or were its own."""
 
     async def own_metadata(self) -> None:
         """Note that this session has changed metadata itself."""

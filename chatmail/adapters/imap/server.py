@@ -179,7 +179,10 @@ async def _execute(session: Session, tag: bytes, command: commands.Command) -> b
     try:
         reply = await HANDLERS[kind](session, tag, command)
         selection = session.selection
-        if selection is not None and (selection.is_dirty or kind is commands.Noop):
+        if kind is commands.Fetch and session.is_pushed_to:
+            # They follow at once; interimap forgets an EXISTS that it reads inside a FETCH.
+            session.wake_notifier()
+        elif selection is not None and (selection.is_dirty or kind is commands.Noop):
             permit = _permit(command, has_qresync=session.has_qresync)
             await session.tell_news(
                 permit, with_uid=kind is commands.Noop, is_own=_expunges(command)

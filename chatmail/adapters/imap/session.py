@@ -24,6 +24,7 @@ from chatmail.domain.formats.mime_structure import Part
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.mailbox import MailboxHint, Modseq
 from chatmail.domain.wire.imap.events import NEED_DATA, Event
+from chatmail.domain.wire.imap.responses import all_told
 from chatmail.domain.wire.imap.server import ServerMachine
 from chatmail.domain.wire.imap.view import Permit
 
@@ -353,7 +354,16 @@ class Session(Output):
         if notifier is not None and not notifier.tells_selected and not is_own:
             self.selected.is_dirty = False
             return
-        await self.tell_news_unless_flags(permit, with_uid=with_uid, holds_flags=False)
+        await self.tell_news_unless_flags(
+            permit, with_uid=with_uid, holds_flags=False, has_modseq=is_own
+        )
+
+    @property
+    def is_pushed_to(self) -> bool:
+        """Say whether news of the selected mailbox waits that NOTIFY tells between commands."""
+        if self.notifier is None or not self.notifier.tells_selected:
+            return False
+        return self.selection is not None and self.selection.is_dirty
 
     def cover_held_news(self) -> None:
         """Queue up to where a QRESYNC client was told everything, if it was not told all."""
@@ -361,43 +371,36 @@ class Session(Output):
             self.send(self.selection.held_news())
 
     async def tell_news_unless_flags(
-        self, permit: Permit, *, with_uid: bool, holds_flags: bool
+        self, permit: Permit, *, with_uid: bool, holds_flags: bool, has_modseq: bool = False
     ) -> bool:
         """Do what `tell_news` does, but hold back news that is nothing but flags.
 
+        Args:  has_modseq: a tagged reply follows that names the highest MODSEQ.
         Returns:  whether something was held back.
         """
         selection, notifier = self.selected, self.notifier
-        mailbox, view = selection.mailbox, selection.view
-        if not mailbox.has_news(view.modseq, view.uid_next):  # two looks of three
-            selection.is_dirty = False
+        if not selection.has_news():  # two looks of three
             return False
-        while True:
-            selection.is_dirty = False
-            changes = await mailbox.changes_since(view.modseq, view.uid_next)
-            if holds_flags and view.is_only_flags(changes):
-                return True
-            octets = view.update(
-                changes,
-                *mailbox.uids(),
-                permit,
-                # RFC 9051 §7.5.2 as RFC 7162 §3.2.4: unsolicited FETCH names the UID.
-                with_uid=with_uid
-                or self.has_qresync
-                or self.machine.is_rev2
-                or notifier is not None,
-                with_modseq=self.has_condstore,
-                by_vanished=self.has_qresync,
-                with_flags=notifier is None or notifier.tells_flags,
-            )
-            if octets is not None:
-                break
-            await trio.lowlevel.checkpoint()  # the mailbox has moved on: look again
+        news = await selection.take_news(
+            permit,
+            holds_flags=holds_flags,
+            # RFC 9051 §7.5.2 as RFC 7162 §3.2.4: unsolicited FETCH names the UID.
+            with_uid=with_uid or self.has_qresync or self.machine.is_rev2 or notifier is not None,
+            with_modseq=self.has_condstore,
+            by_vanished=self.has_qresync,
+            with_flags=notifier is None or notifier.tells_flags,
+        )
+        if news is None:
+            return True
+        octets, changes = news
         self.send(octets)
-        if view.modseq < changes.highest_modseq:
-            selection.is_dirty = True  # it may not be told now
-        elif notifier is not None and changes.arrived:
-            await notifier.tell_arrivals([entry.uid for entry in changes.arrived])
+        if selection.view.modseq < changes.highest_modseq:
+            return False  # it may not be told now
+        if notifier is not None and changes.arrived:
+            own, selection.own = selection.own, ()
+            await notifier.tell_arrivals([one.uid for one in changes.arrived if one.uid not in own])
+        if self.has_qresync and not has_modseq and (changes.arrived or changes.expunged):
+            self.send(all_told(changes.highest_modseq))
         return False
 
     def leave(self) -> None:

@@ -123,6 +123,8 @@ async def copy(session: Session, tag: bytes, command: Copy) -> bytes:
     if not receipt.source:
         return ok(tag, done)
     selection.is_dirty = True
+    if session.notifier is not None:
+        await session.notifier.own_arrivals(command.mailbox, receipt.destination, 1)
     if command.move:
         # RFC 6851 §4.3: COPYUID first, so that the client knows what the EXPUNGEs are.
         session.send(untagged_ok("Moved", _copyuid(receipt)))

@@ -127,7 +127,17 @@ class CreateAccount(Job):
         last = 0 if floor is None else floor[0]
         day = new.first_login_day
         added = tx.sql.add_account.run(
-            account, str(new.address), new.secret, inbox, 0, 0, new.created_s, day, day, last
+            account,
+            str(new.address),
+            new.secret,
+            inbox,
+            0,
+            0,
+            new.created_s,
+            day,
+            day,
+            last,
+            int(new.is_imported),
         )
         if not added.rowcount:
             return None

@@ -259,12 +259,15 @@ class SqlRetention:
                 await self._writer.do(_SaveShown(marks))
 
     async def unused_accounts(
-        self, created_before_s: int, after: tuple[int, AccountId] | None, limit: int
+        self,
+        created_before_s: int,
+        imported_before_s: int,
+        after: tuple[int, AccountId] | None,
+        limit: int,
     ) -> Sequence[ExpiredAccount]:
         """Return accounts nobody ever logged in to."""
-        return await self._reader.query(
-            partial(expired, unused_query(), created_before_s, after, limit)
-        )
+        query = unused_query(imported_before_s)
+        return await self._reader.query(partial(expired, query, created_before_s, after, limit))
 
     async def inactive_accounts(
         self, last_login_before_s: int, after: tuple[int, AccountId] | None, limit: int

@@ -127,9 +127,11 @@ def oldest(account: AccountId, goal: TrimGoal, connection: Connection) -> tuple[
     return used, found
 
 
-def unused_query() -> Select[Any]:
+def unused_query(imported_before_s: int) -> Select[Any]:
     """Return the query of accounts that nobody ever logged in to, by creation."""
-    return _expired_query(accounts.c.created_s).where(accounts.c.first_login_day.is_(None))
+    account = accounts.c
+    is_over = or_(account.is_imported == 0, account.created_s < imported_before_s)
+    return _expired_query(account.created_s).where(account.first_login_day.is_(None)).where(is_over)
 
 
 def inactive_query() -> Select[Any]:

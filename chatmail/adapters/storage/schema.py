@@ -48,6 +48,7 @@ accounts: Final = Table(
     Column("first_login_day", BigInteger),
     Column("last_login_day", BigInteger),
     Column("last_uid_validity", BigInteger, nullable=False),
+    Column("is_imported", Integer, nullable=False, server_default="0"),
 )
 _never = accounts.c.first_login_day.is_(None)
 Index("accounts_unused", accounts.c.created_s, sqlite_where=_never, postgresql_where=_never)

@@ -36,12 +36,16 @@ class Account:
 
 @attrs.frozen(kw_only=True)
 class NewAccount:
-    """What is needed to create an account. `secret` is a stored hash, never a password."""
+    """What is needed to create an account. `secret` is a stored hash, never a password.
+
+    `is_imported`: taken over from another server at `created_s`; its owner has it already.
+    """
 
     address: EmailAddress
     secret: str
     created_s: int
     first_login_day: int | None
+    is_imported: bool = False
 
 
 @attrs.frozen

@@ -15,6 +15,9 @@ from chatmail.domain.model.settings import DAY_S, RetentionSettings
 MAX_DOWNTIME_S: Final = 7 * DAY_S
 """After a longer silence nobody had the chance to log in, or the clock is wrong."""
 
+UNUSED_IMPORT_S: Final = 720 * 3600
+"""Imported accounts that nobody has used here yet stay at least so long (spec policy 4)."""
+
 TOKEN_LIFE_S: Final = 90 * DAY_S
 """Push tokens that no client refreshed for so long are dead (spec policy 5)."""
 
@@ -75,6 +78,16 @@ def unused_before_s(
     """Return the time before which an account without a login was created too long ago."""
     age_s = settings.unused_accounts_s if retention_s is None else retention_s
     return int(now_s - age_s) if age_s > 0 else None
+
+
+def unused_import_before_s(
+    settings: RetentionSettings, now_s: float, retention_s: float | None = None
+) -> int | None:
+    """Return the same for accounts that were imported: their owners have yet to notice."""
+    age_s = settings.unused_accounts_s if retention_s is None else retention_s
+    if age_s <= 0:
+        return None
+    return int(now_s - (max(age_s, UNUSED_IMPORT_S) if retention_s is None else age_s))
 
 
 def inactive_before_s(

@@ -49,9 +49,16 @@ class Retention(Protocol):
         """
 
     async def unused_accounts(
-        self, created_before_s: int, after: tuple[int, AccountId] | None, limit: int
+        self,
+        created_before_s: int,
+        imported_before_s: int,
+        after: tuple[int, AccountId] | None,
+        limit: int,
     ) -> Sequence[ExpiredAccount]:
-        """Return accounts nobody ever logged in to, by (creation, id), behind `after`."""
+        """Return accounts nobody ever logged in to, by (creation, id), behind `after`.
+
+        Args:  imported_before_s: what holds for imported ones besides; never later.
+        """
 
     async def inactive_accounts(
         self, last_login_before_s: int, after: tuple[int, AccountId] | None, limit: int

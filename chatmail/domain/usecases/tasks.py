@@ -26,6 +26,7 @@ from chatmail.domain.policy.retention import (
     seen_messages,
     unread_messages,
     unused_before_s,
+    unused_import_before_s,
 )
 from chatmail.domain.ports.retention import Retention, Upkeep
 from chatmail.domain.ports.system import Clock, Log
@@ -230,11 +231,13 @@ class RunTask:
     async def _prune_unused(self, run: _Run) -> TaskReport:
         task = TaskName.PRUNE_UNUSED_ACCOUNTS
         before_s = unused_before_s(run.retention, run.now_s, run.retention_s)
-        if before_s is None:
+        imported_before_s = unused_import_before_s(run.retention, run.now_s, run.retention_s)
+        if before_s is None or imported_before_s is None:
             return TaskReport(task=task, skipped=SkipReason.OFF)
         deleted = 0
         after: tuple[int, AccountId] | None = None
-        while page := await self.retention.unused_accounts(before_s, after, PAGE):
+        find = self.retention.unused_accounts
+        while page := await find(before_s, imported_before_s, after, PAGE):
             deleted += await self._delete(page, DeletionReason.UNUSED, 0, run)
             after = (page[-1].since_s, page[-1].account.id)
         return TaskReport(task=task, deleted_accounts=deleted)

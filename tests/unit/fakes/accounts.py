@@ -28,6 +28,7 @@ class MemoryAccountStore:
         self._barred: dict[EmailAddress, str] = {}
         self._ids = itertools.count(1)
         self.created_s: dict[AccountId, int] = {}
+        self.imported: set[AccountId] = set()
 
     def all(self) -> list[Account]:
         """Return every account."""
@@ -65,6 +66,8 @@ class MemoryAccountStore:
         )
         self._accounts[new.address] = account
         self.created_s[id] = new.created_s
+        if new.is_imported:
+            self.imported.add(id)
         self._tombstones.pop(new.address, None)
         return account, True
 

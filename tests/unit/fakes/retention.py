@@ -54,14 +54,20 @@ class MemoryRetention:
         await self._begin()
 
     async def unused_accounts(
-        self, created_before_s: int, after: tuple[int, AccountId] | None, limit: int
+        self,
+        created_before_s: int,
+        imported_before_s: int,
+        after: tuple[int, AccountId] | None,
+        limit: int,
     ) -> Sequence[ExpiredAccount]:
         await self._begin()
-        created_s = self._accounts.created_s
+        created_s, imported = self._accounts.created_s, self._accounts.imported
         found = [
             (created_s[one.id], one.id, one)
             for one in self._accounts.all()
-            if one.last_login_day is None and created_s[one.id] < created_before_s
+            if one.last_login_day is None
+            and created_s[one.id] < created_before_s
+            and (one.id not in imported or created_s[one.id] < imported_before_s)
         ]
         return self._page(found, after, limit)
 

@@ -187,12 +187,24 @@ async def test_accounts_nobody_used_are_found_by_their_creation(stores: Stores) 
     carol = await stores.account("carol")
     await stores.accounts.touch(bob.id, NOW_S)
     find = stores.retention.unused_accounts
-    assert await find(NOW_S, None, 10) == []
-    found = await find(NOW_S + 1, None, 1)
+    after = NOW_S + 1
+    assert await find(NOW_S, NOW_S, None, 10) == []
+    found = await find(after, after, None, 1)
     assert [one.account.id for one in found] == [ann.id]
-    found = await find(NOW_S + 1, (found[0].since_s, found[0].account.id), 10)
+    found = await find(after, after, (found[0].since_s, found[0].account.id), 10)
     assert [one.account.address for one in found] == [carol.address]
-    assert await find(NOW_S + 1, (found[0].since_s, found[0].account.id), 10) == []
+    assert await find(after, after, (found[0].since_s, found[0].account.id), 10) == []
+
+
+async def test_imported_accounts_nobody_used_have_a_time_of_their_own(stores: Stores) -> None:
+    ann = await stores.account("ann")
+    bob, carol = [await stores.account(name, is_imported=True) for name in ("bob", "carol")]
+    await stores.accounts.touch(carol.id, NOW_S)
+    find = stores.retention.unused_accounts
+    found = await find(NOW_S + 1, NOW_S, None, 10)
+    assert [one.account.id for one in found] == [ann.id]
+    found = await find(NOW_S + 1, NOW_S + 1, None, 10)
+    assert [one.account.id for one in found] == [ann.id, bob.id]
 
 
 async def test_inactive_accounts_are_found_by_their_last_login(stores: Stores) -> None:

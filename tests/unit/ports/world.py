@@ -108,13 +108,14 @@ class Stores:
     log: ListLog
     store: Any = None
 
-    async def account(self, name: str = "ann") -> Account:
+    async def account(self, name: str = "ann", *, is_imported: bool = False) -> Account:
         """Create an account."""
         new = NewAccount(
             address=EmailAddress.parse(f"{name}@relay.test"),
             secret=f"hash of {name}",
             created_s=NOW_S,
             first_login_day=None,
+            is_imported=is_imported,
         )
         return (await self.accounts.create(new))[0]
 

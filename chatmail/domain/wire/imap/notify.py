@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxId, MailboxInfo
+from chatmail.domain.model.mailbox import DELIMITER, INBOX, MailboxId, MailboxInfo, Modseq
 from chatmail.domain.wire.imap.commands import NotifyGroup
 from chatmail.domain.wire.imap.listing import Named, hierarchy, named_among, true_attributes
 from chatmail.domain.wire.imap.responses import listed, status
@@ -59,6 +59,28 @@ class MailboxWatch:
     def own_change(self, *names: str) -> None:
         """Note names this session is changing itself: they are no news (RFC 5465 §5)."""
         self._own.update(names)
+
+    def own_arrivals(self, info: MailboxInfo, count: int, steps: int) -> None:
+        """Note messages this session has put into a mailbox that is not selected.
+
+        They are no news (RFC 5465 §5), unless somebody else changed the mailbox meanwhile: then
+        one line tells of both.
+
+        Args:  info: the mailbox afterwards. steps: by how much they have raised its MODSEQ.
+        """
+        before = self._known.get(info.id)
+        if (
+            before is not None
+            and info.uid_next - before.uid_next == count
+            and info.messages - before.messages == count
+            and info.highest_modseq - before.highest_modseq <= steps
+        ):
+            self._known[info.id] = info
+
+    def left(self, info: MailboxInfo, told: Modseq) -> None:
+        """Note how a mailbox is that was selected, if the client knows all about it."""
+        if info.id in self._known and info.highest_modseq <= told:
+            self._known[info.id] = info
 
     def statuses(self, selected: MailboxId | None, *, with_modseq: bool, is_utf8: bool) -> bytes:
         """Return the STATUS lines that `NOTIFY SET STATUS` asks for (RFC 5465 §3.1)."""

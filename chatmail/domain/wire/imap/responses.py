@@ -170,6 +170,16 @@ def held_back(modseq: int) -> bytes:
     return untagged_ok("Some changes wait", f"HIGHESTMODSEQ {modseq}")
 
 
+def all_told(modseq: int) -> bytes:
+    """Encode up to where the client was told everything.
+
+    VANISHED and EXISTS carry no MODSEQ: a client that was told of nothing else would keep an old
+    one. interimap then sees no reason to synchronise, or runs into its own messages by
+    UNCHANGEDSINCE.
+    """
+    return untagged_ok("Highest", f"HIGHESTMODSEQ {modseq}")
+
+
 def selected(
     info: MailboxInfo,
     *,

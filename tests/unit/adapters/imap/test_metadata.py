@@ -154,3 +154,15 @@ async def test_quota_root_and_numbers_are_one_write() -> None:
         assert (await client.cmd(b"GETQUOTAROOT nowhere"))[-1].startswith(b"NO [NONEXISTENT] ")
         reply = await client.cmd(b'SETQUOTA "User quota" (STORAGE 1)')
         assert reply[-1].startswith(b"NO [NOPERM] ")
+
+
+async def test_a_token_is_no_change_of_messages() -> None:
+    """MODSEQs count those (RFC 7162 §3.1): no client must look for changes that are not there."""
+    world = World()
+    world.deliver()
+    async with world.session() as client, world.session() as other:
+        asked = b"STATUS INBOX (HIGHESTMODSEQ)"
+        before = await client.ok(asked)
+        await other.ok(b'SETMETADATA INBOX (/private/devicetoken "t")')
+        assert await client.ok(asked) == before
+        assert await client.ok(b"NOOP") == []

@@ -58,9 +58,68 @@ async def test_qresync_sessions_are_told_by_uid() -> None:
         await client.select()
         await other.ok(b"EXPUNGE")
         assert await client.line() == b"* VANISHED 1"
+        # Nothing else says up to where the client knows all.
+        assert await client.line() == b"* OK [HIGHESTMODSEQ 3] Highest"
         world.deliver()
         assert await client.line() == b"* 1 EXISTS"
         assert await client.line() == b"* 1 FETCH (UID 2 FLAGS () MODSEQ (4))"
+        assert await client.line() == b"* OK [HIGHESTMODSEQ 4] Highest"
+
+
+async def append(client: Client, mailbox: bytes = b"INBOX") -> list[bytes]:
+    return await client.ok(b"APPEND %b {%d+}\r\n%b" % (mailbox, len(MESSAGE), MESSAGE))
+
+
+async def test_own_messages_are_told_by_exists_alone() -> None:
+    """RFC 5465 §5: what the client has caused is no event; EXISTS is APPEND's own (RFC 3501)."""
+    world = World()
+    async with notified(world, SELECTED + b" " + OTHERS) as client:
+        assert await append(client) == [b"* 1 EXISTS"]
+        assert await client.ok(b"COPY 1 INBOX") == [b"* 2 EXISTS"]
+        assert await client.quiet()
+        world.deliver()
+        assert await client.line() == b"* 3 EXISTS"
+        assert await client.line() == b"* 3 FETCH (UID 3 RFC822.SIZE %d)" % len(MESSAGE)
+
+
+async def test_own_messages_in_other_mailboxes_are_no_news() -> None:
+    world = World()
+    world.deliver()
+    other = other_mailbox(world)
+    async with notified(world, OTHERS) as client:
+        assert await append(client, b"other") == []
+        await client.ok(b"NOOP")
+        assert await client.quiet()
+        await client.ok(b"UID COPY 1 other")
+        await client.ok(b"UID MOVE 1 other")
+        assert await client.quiet()
+        world.deliver(mailbox=other)
+        assert await client.line() == b'* STATUS "other" (MESSAGES 4 UIDNEXT 5)'
+
+
+async def test_what_a_session_did_in_a_mailbox_it_leaves_is_no_news() -> None:
+    world = World()
+    world.deliver(MESSAGE, "\\Deleted")
+    other_mailbox(world)
+    async with notified(world, OTHERS) as client:
+        await client.ok(b"CLOSE")
+        assert await client.quiet()
+        await client.select(b"other")
+        world.deliver()
+        assert await client.line() == b'* STATUS "INBOX" (MESSAGES 1 UIDNEXT 3)'
+
+
+async def test_arrivals_during_a_fetch_are_told_behind_it(autojump_clock: object) -> None:
+    """A client that reads EXISTS inside FETCH may take it for part of the answer (interimap)."""
+    world = World()
+    async with notified(world, SELECTED) as client:
+        world.deliver()
+        assert await client.line() == b"* 1 EXISTS"
+        assert (await client.line()).startswith(b"* 1 FETCH (UID 1")
+        world.deliver()  # within 20 ms of the last: it waits
+        assert await client.ok(b"FETCH 1 (FLAGS)") == [b"* 1 FETCH (FLAGS ())"]
+        assert await client.line() == b"* 2 EXISTS"
+        assert (await client.line()).startswith(b"* 2 FETCH (UID 2")
 
 
 async def test_body_sections_of_new_messages_do_not_set_seen() -> None:

@@ -64,12 +64,17 @@ def test_zero_is_never() -> None:
     assert retention.old_messages(SETTINGS, NOW_S, 0) is None
     assert retention.large_messages(off, NOW_S) is None
     assert retention.unused_before_s(off, NOW_S) is None
+    assert retention.unused_import_before_s(off, NOW_S) is None
     assert retention.inactive_before_s(off, NOW_S) is None
     assert retention.tombstone_until_s(DeletionReason.INACTIVE, off, NOW_S) is None
 
 
 def test_accounts_expire_by_creation_and_by_day_of_login() -> None:
     assert retention.unused_before_s(SETTINGS, NOW_S) == NOW - DAY_S
+    assert retention.unused_import_before_s(SETTINGS, NOW_S) == NOW - 30 * DAY_S
+    longer = attrs.evolve(SETTINGS, unused_accounts_s=40 * DAY_S)
+    assert retention.unused_import_before_s(longer, NOW_S) == NOW - 40 * DAY_S
+    assert retention.unused_import_before_s(SETTINGS, NOW_S, 60) == NOW - 60
     before_s = retention.inactive_before_s(SETTINGS, NOW_S)
     assert before_s is not None
     assert before_s % DAY_S == 0

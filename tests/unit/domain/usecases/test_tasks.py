@@ -78,13 +78,16 @@ class World:
         changed = attrs.evolve(self.settings.retention, **retention)
         self.settings = attrs.evolve(self.settings, retention=changed)
 
-    async def account(self, name: str, login_age_s: float | None = 0) -> Account:
+    async def account(
+        self, name: str, login_age_s: float | None = 0, *, is_imported: bool = False
+    ) -> Account:
         now_s = self.clock.now_s()
         new = NewAccount(
             address=EmailAddress.parse(f"{name}@relay.test"),
             secret=f"hash of {name}",
             created_s=int(now_s),
             first_login_day=None if login_age_s is None else int(now_s - login_age_s),
+            is_imported=is_imported,
         )
         return (await self.accounts.create(new))[0]
 
@@ -227,6 +230,16 @@ async def test_unused_accounts_go_without_a_trace() -> None:
     assert not await world.accounts.is_barred(unused.address)
     assert await world.has(used)
     assert await world.has(young)
+
+
+async def test_imported_accounts_have_720_hours_to_be_used() -> None:
+    world = World()
+    imported = await world.account("ann", None, is_imported=True)
+    world.clock.advance(29 * DAY_S)
+    assert (await world.run(TaskName.PRUNE_UNUSED_ACCOUNTS)).deleted_accounts == 0
+    world.clock.advance(DAY_S + 1)
+    assert (await world.run(TaskName.PRUNE_UNUSED_ACCOUNTS)).deleted_accounts == 1
+    assert not await world.has(imported)
 
 
 async def inactive(world: World) -> tuple[Account, Account]:

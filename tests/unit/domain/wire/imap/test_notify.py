@@ -189,3 +189,44 @@ def test_names_are_utf8_for_who_enabled_it() -> None:
     assert watch.update([box(1, "ü")], None, with_modseq=False, is_utf8=True) == (
         '* LIST (\\HasNoChildren) "/" "ü"\r\n'.encode()
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_told"),
+    [
+        pytest.param({"uid_next": Uid(7), "messages": 4, "highest_modseq": Modseq(10)}, False),
+        pytest.param(
+            {"uid_next": Uid(8), "messages": 5, "highest_modseq": Modseq(11)}, True, id="more"
+        ),
+        pytest.param(
+            {"uid_next": Uid(7), "messages": 3, "highest_modseq": Modseq(11)}, True, id="expunged"
+        ),
+        pytest.param(
+            {"uid_next": Uid(7), "messages": 4, "highest_modseq": Modseq(11)}, True, id="flags"
+        ),
+    ],
+)
+def test_own_arrivals_are_news_only_with_what_others_did(
+    changes: dict[str, object], is_told: bool
+) -> None:
+    watch = MailboxWatch((PERSONAL,), [box(1, "a")])
+    after = box(1, "a", **changes)
+    watch.own_arrivals(after, 2, 1)
+    lines = watch.update([after], None, with_modseq=False, is_utf8=False)
+    assert bool(lines) is is_told
+
+
+def test_own_arrivals_in_a_mailbox_never_told_of_are_news() -> None:
+    watch = MailboxWatch((PERSONAL,), [])
+    watch.own_arrivals(box(1, "a"), 2, 1)
+    assert watch.update([box(1, "a")], None, with_modseq=False, is_utf8=False) != b""
+
+
+@pytest.mark.parametrize(("told", "is_told"), [(Modseq(10), False), (Modseq(9), True)])
+def test_a_mailbox_that_is_left_is_news_from_where_the_client_knew_it(
+    told: Modseq, is_told: bool
+) -> None:
+    watch = MailboxWatch((PERSONAL,), [box(1, "a")])
+    after = box(1, "a", messages=1, highest_modseq=Modseq(10))
+    watch.left(after, told)
+    assert (watch.update([after], None, with_modseq=False, is_utf8=False) != b"") is is_told
