@@ -47,7 +47,7 @@ WHOLE_OCTETS: Final = 128 * 1024
 """A message up to here is read once; of a longer one the parts are found first."""
 ENTRIES_PER_TICK: Final = 16
 BATCH_OCTETS: Final = 96 * 1024
-BATCH_MESSAGES: Final = 64
+BATCH_MESSAGES: Final = 32
 MAX_WORK: Final = 4 * 1024**3
 """Octets of content times texts that one search looks for: eight full mailboxes for one text."""
 

@@ -72,6 +72,11 @@ class Reader:
         self._limiter = trio.CapacityLimiter(1)
         self._queries = _Queries(database.reader)
 
+    @property
+    def is_at_work(self) -> bool:
+        """Say whether the thread reads now."""
+        return self._limiter.borrowed_tokens > 0
+
     async def mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
         """Read a whole mailbox as of one commit; None: there is none.
 

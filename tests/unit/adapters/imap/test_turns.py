@@ -1,78 +1,16 @@
-"""Of those that work long, one runs per batch of the event loop, in order."""
+"""Sessions that work for long wait for others, to read as well as to answer."""
 
 from __future__ import annotations
 
+import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from chatmail.adapters.imap.turns import Turns
-from tests.unit.adapters.imap.world import World
-
-
-async def test_one_passes_between_two_looks_at_others() -> None:
-    turns = Turns()
-    slices: list[str] = []
-    batches: list[int] = []
-
-    async def work(name: str) -> None:
-        for _ in range(5):
-            await turns.take()
-            slices.append(name)
-
-    async def look() -> None:
-        while len(slices) < 20:
-            before = len(slices)
-            await trio.lowlevel.checkpoint()
-            batches.append(len(slices) - before)
-
-    async with trio.open_nursery() as nursery:
-        for name in "abcd":
-            nursery.start_soon(work, name)
-        nursery.start_soon(look)
-    # Trio shuffles each batch, so between two looks lies one slice, or none, or two.
-    assert max(batches) <= 2
-    assert len(batches) >= 19
-    assert all(set(slices[at : at + 4]) == set("abcd") for at in range(0, 20, 4)), slices
-
-
-async def test_a_turn_of_somebody_who_is_cancelled_is_not_lost() -> None:
-    turns = Turns()
-    done: list[int] = []
-
-    async def work(number: int, scope: trio.CancelScope) -> None:
-        with scope:
-            for _ in range(3):
-                await turns.take()
-            done.append(number)
-
-    scopes = [trio.CancelScope() for _ in range(6)]
-    async with trio.open_nursery() as nursery:
-        for number, scope in enumerate(scopes):
-            nursery.start_soon(work, number, scope)
-        scopes[5].cancel()
-        await trio.lowlevel.checkpoint()
-        for number in (0, 2):
-            scopes[number].cancel()
-            await trio.lowlevel.checkpoint()
-    assert {1, 3, 4} <= set(done)
-    with trio.fail_after(1):
-        await turns.take()
-
-
-async def test_whoever_waits_for_something_else_holds_no_turn() -> None:
-    turns = Turns()
-
-    async def wait() -> None:
-        await turns.take()
-        await trio.sleep_forever()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        nursery.start_soon(wait)
-        await wait_all_tasks_blocked()
-        with trio.fail_after(1):
-            await turns.take()
-        nursery.cancel_scope.cancel()
+from chatmail.adapters.imap.session import SLICE_S
+from chatmail.adapters.net.turns import BUSY_S, PATIENCE_S, Turns
+from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.mailbox import MailboxInfo
+from tests.unit.adapters.imap.world import Client, World
 
 
 async def test_many_short_commands_share_one_slice() -> None:
@@ -97,3 +35,74 @@ async def test_many_short_commands_share_one_slice() -> None:
             assert (await other.line()).startswith(b"a OK")
             answered.append("other")
     assert answered == ["other", "busy"]
+
+
+async def timed(client: Client, command: bytes) -> float:
+    """Run a command; return how long it took by the mock clock."""
+    began = trio.current_time()
+    await client.ok(command)
+    return trio.current_time() - began
+
+
+def slow_turns() -> World:
+    """A store whose threads never rest, so that a turn takes all its patience."""
+    world = World()
+    world.turns = Turns(lambda: True)
+    return world
+
+
+async def test_who_has_worked_for_long_waits_before_more_is_read(
+    autojump_clock: MockClock,
+) -> None:
+    world = slow_turns()
+    async with world.session() as client:
+        assert await timed(client, b"NOOP") == 0
+        world.turns.note(world.account.id)
+        await client.ok(b"NOOP")
+        assert await timed(client, b"NOOP") >= PATIENCE_S
+        await trio.sleep(2 * BUSY_S)
+        await client.ok(b"NOOP")
+        assert await timed(client, b"NOOP") == 0
+
+
+async def test_octets_nobody_asked_for_count_as_work(autojump_clock: MockClock) -> None:
+    """A literal that is thrown away makes no event: reading it is all the work there is."""
+    world = slow_turns()
+    async with world.session() as client:
+        await client.send(b"a SELECT {31000000+}\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        world.turns.note(world.account.id)
+        before = client.server.reads
+        for _ in range(100):
+            await client.send(bytes(1000))
+            await trio.sleep(PATIENCE_S / 10)
+        assert 5 <= client.server.reads - before <= 15
+
+
+async def test_all_sessions_of_an_account_share_its_turns(autojump_clock: MockClock) -> None:
+    world = slow_turns()
+    async with world.session() as first, world.session() as second:
+        world.turns.note(world.account.id)
+        for client in (first, second):
+            await client.ok(b"NOOP")
+            assert await timed(client, b"NOOP") >= PATIENCE_S
+
+
+@pytest.mark.parametrize(("share", "is_steady"), [(0.01, False), (0.2, True)])
+async def test_short_commands_become_long_work_when_they_never_end(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, share: float, is_steady: bool
+) -> None:
+    """Slices are regained slowly, so that nobody gets a whole one for each line of a flood."""
+    world = World()
+    listing = world.store.list
+
+    async def work(account: AccountId) -> list[MailboxInfo]:
+        mock_clock.jump(SLICE_S / 4)
+        return await listing(account)
+
+    monkeypatch.setattr(world.store, "list", work)
+    async with world.session() as client:
+        for _ in range(20):
+            mock_clock.jump(SLICE_S / 4 / share)
+            await client.ok(b'LIST "" "*"')
+        assert world.turns.is_steady(world.account.id) is is_steady
