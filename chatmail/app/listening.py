@@ -11,7 +11,6 @@ import trio
 
 from chatmail.adapters.net.binding import bind, bound_address
 from chatmail.adapters.net.errors import BindError
-from chatmail.adapters.net.handshakes import handshake_turns
 from chatmail.adapters.net.listeners import serve_listener
 from chatmail.app.config_values import ListenAddress
 from chatmail.domain.model.errors import LocalProtocolError
@@ -34,7 +33,6 @@ class Listening:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._turns = handshake_turns()
         self._open: dict[tuple[str, str], _Open] = {}
         self._accept: trio.Nursery | None = None
         self._sessions: trio.Nursery | None = None
@@ -108,7 +106,7 @@ class Listening:
                     sockets,
                     self._relay.listeners[key[0]],
                     self._relay.keeper,
-                    self._turns,
+                    self._relay.turns,
                     sessions,
                     self._relay.log,
                     task_status=task_status,

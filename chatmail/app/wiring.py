@@ -12,6 +12,7 @@ import attrs
 from chatmail.adapters.http.serve import HttpFace
 from chatmail.adapters.net.listeners import FaceListener
 from chatmail.adapters.net.tls import TlsKeeper
+from chatmail.adapters.net.turns import Turns
 from chatmail.adapters.storage.store import Ears, Store, open_store
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.hints import HintBoard
@@ -45,6 +46,7 @@ class Relay:
     log: Log
     settings: LiveSettings
     store: Store
+    turns: Turns
     keeper: TlsKeeper
     drain: Drain
     sessions: SessionTable
@@ -96,6 +98,7 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             log=log,
             settings=settings,
             store=store,
+            turns=parts.turns,
             keeper=keeper,
             drain=parts.drain,
             sessions=parts.sessions,

@@ -11,6 +11,7 @@ from chatmail.adapters.http.facts import HttpServices
 from chatmail.adapters.http.mxdeliv import MxdelivServices
 from chatmail.adapters.http.serve import HttpFace
 from chatmail.adapters.imap.services import ImapServices
+from chatmail.adapters.net.turns import Turns
 from chatmail.adapters.smtp.replies import reply_to
 from chatmail.adapters.smtp.services import SmtpServices
 from chatmail.adapters.storage.store import Store
@@ -69,6 +70,7 @@ class Parts:
     sessions: SessionTable
     drain: Drain
     store: Store
+    turns: Turns
     budgets: BucketTable
     hasher: CachingHasher
     host: SystemHost
@@ -100,6 +102,7 @@ class Parts:
             sessions=SessionTable(),
             drain=Drain(),
             store=store,
+            turns=Turns(store.is_at_work),
             budgets=BucketTable(clock, entropy),
             hasher=CachingHasher(
                 hashing_pool(), clock, entropy, kept=_kept_verifications(boot, clock, entropy)
@@ -194,6 +197,7 @@ class Parts:
             clock=self.clock,
             drain=self.drain,
             log=self.log,
+            turns=self.turns,
         )
 
     def http(self, site: Site, receive: Receive) -> HttpFace:

@@ -43,7 +43,7 @@ from chatmail.domain.wire.imap.responses import bad, ok
 from chatmail.domain.wire.imap.structure import header_envelope, structure_pieces
 
 BATCH_OCTETS: Final = 96 * 1024
-BATCH_MESSAGES: Final = 128
+BATCH_MESSAGES: Final = 64
 PIECE_OCTETS: Final = 128 * 1024
 SCAN_OCTETS: Final = 64 * 1024
 STEP_OCTETS: Final = 8 * 1024

@@ -49,7 +49,7 @@ ENTRIES_PER_TICK: Final = 16
 LOADED_AT_ONCE: Final = 1024
 """Messages whose entries are asked of the store together."""
 BATCH_OCTETS: Final = 96 * 1024
-BATCH_MESSAGES: Final = 64
+BATCH_MESSAGES: Final = 32
 MAX_WORK: Final = 4 * 1024**3
 """Octets of content times texts that one search looks for: eight full mailboxes for one text."""
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from chatmail.adapters.imap.turns import Turns
+from chatmail.adapters.net.turns import Turns
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxInfo
 from chatmail.domain.model.message import Door

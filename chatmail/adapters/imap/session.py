@@ -11,6 +11,7 @@ far away or lifted while a command runs, so neither a timeout nor a drain cuts a
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Final
 
 import trio
@@ -43,9 +44,9 @@ BURST_S: Final = 0.020
 """Pause behind news that nobody waited for a command to tell: what comes meanwhile is one line."""
 EVENTS_PER_TURN: Final = 32
 """Pipelined commands executed before other connections get a turn."""
-SLICE_S: Final = 0.002
+SLICE_S: Final = 0.0005
 """Work at a stretch before other connections get a turn."""
-REGAINED: Final = 0.25
+REGAINED: Final = 1 / 16
 """Of the time a session waits for its client, so much becomes its slice again."""
 
 
@@ -142,8 +143,14 @@ class Session(Output):
 
     async def give_way(self) -> None:
         """Let others run, and wait until it is this session's turn among those that work long."""
-        await self.services.turns.take()
+        await self.services.turns.take(self._worker)
         self.turn_until = trio.current_time() + SLICE_S
+
+    @property
+    def _worker(self) -> Hashable:
+        """Whose turns this session takes: its account's, however many sessions that has."""
+        account = self.account_or_none
+        return self if account is None else account.id
 
     # --- input -------------------------------------------------------------------------------
 
@@ -183,7 +190,7 @@ class Session(Output):
 
     async def receive(self, deadline: float) -> bytes:
         """Flush, then wait for octets until `deadline` (Trio's clock)."""
-        await self.flush()
+        await self._flush_and_stand_back()
         if self._farewell is not None:
             raise Farewell(self._farewell)
         slack = 0.0 if self.account_or_none is None else INACTIVITY_SLACK_S
@@ -193,10 +200,21 @@ class Session(Output):
         octets = await self.stream.receive_some()
         return self._received(octets)
 
+    async def _flush_and_stand_back(self) -> None:
+        """Write what is queued; wait for a turn before more is read, if work never ends here.
+
+        To read is work as well: to decipher, to inflate, to throw away what nobody asked for.
+        """
+        await self.flush()
+        if self.services.turns.is_steady(self._worker):
+            await self.give_way()
+
     def _begin_to_wait(self) -> None:
         self.is_waiting = True
         self._waits_since_s = trio.current_time()
         self._slice_left_s = max(0.0, self.turn_until - self._waits_since_s)
+        if not self._slice_left_s:
+            self.services.turns.note(self._worker)
 
     async def _receive_notified(self, notifier: Notifier, deadline: float) -> bytes:
         """Do what `receive` does, and push events meanwhile (RFC 5465 §3.1)."""
@@ -247,7 +265,7 @@ class Session(Output):
             is_idle: news of the selected mailbox may always be told, so it ends the wait.
             is_deaf: no hint ends the wait, so that the client is heard between two bursts.
         """
-        await self.flush()
+        await self._flush_and_stand_back()
         if self._farewell is not None:
             raise Farewell(self._farewell)
         selection = self.selection

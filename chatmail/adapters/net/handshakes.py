@@ -1,7 +1,7 @@
 """TLS handshakes in an orderly queue.
 
-A restart makes every client come at once: a handshake costs about 1 ms, so a few take a step
-between two looks at everybody else, and the others wait their turn. A turn is one step without
+A restart makes every client come at once: a handshake costs about 1 ms, so one takes a step when
+everybody else has been looked at, and the others wait their turn. A turn is one step without
 waiting: whoever has sent nothing, or stops in the middle, holds no turn and keeps nobody waiting.
 """
 
@@ -13,20 +13,15 @@ from typing import Final
 
 import trio
 
+from chatmail.adapters.net.crowds import source_of
 from chatmail.adapters.net.errors import TRANSPORT_ERRORS, PeerGone
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
 from chatmail.adapters.net.tls_stream import TlsStream
+from chatmail.adapters.net.turns import Turns
 
 HANDSHAKE_S: Final = 10.0
-CONCURRENT: Final = 4
-"""So many milliseconds a flood of connections takes of everybody else's time at once."""
 
 _BY_ALPN: Final = {"imap": TlsPurpose.IMAP, "smtp": TlsPurpose.SUBMISSION}
-
-
-def handshake_turns() -> trio.Semaphore:
-    """Return the turns that all listeners of a process share."""
-    return trio.Semaphore(CONCURRENT, max_value=CONCURRENT)
 
 
 class Handshaker:
@@ -38,7 +33,7 @@ class Handshaker:
         self,
         keeper: TlsKeeper,
         purpose: TlsPurpose,
-        turns: trio.Semaphore,
+        turns: Turns,
         spoken: Collection[str],
     ) -> None:
         """Args:  spoken: the ALPN protocols served here; others of ours are refused."""
@@ -54,28 +49,29 @@ class Handshaker:
         except OSError as error:
             raise PeerGone("gone before the handshake") from error
 
-    async def handshake(self, stream: TlsStream) -> None:
+    async def handshake(self, stream: TlsStream, peer_host: str = "") -> None:
         """Finish the handshake.
 
+        Args:  peer_host: the peer's numeric address; sources take turns.
         Waits at most 10 s for the peer, not counting the wait for a turn.
         Raises:  PeerGone: it failed, took too long, or agreed on something not served here.
         """
         try:
-            await self._take_turns(stream)
+            await self._take_turns(stream, source_of(peer_host))
         except (*TRANSPORT_ERRORS, trio.TooSlowError, OSError) as error:
             raise PeerGone("handshake failed") from error
         self._judge(stream)
 
-    async def _take_turns(self, stream: TlsStream) -> None:
+    async def _take_turns(self, stream: TlsStream, source: str) -> None:
         left = HANDSHAKE_S
         while True:
             began = trio.current_time()
             with trio.fail_after(max(left, 0)):
                 await stream.wait_to_shake()
             left -= trio.current_time() - began
-            async with self._turns:
-                if stream.shake_once():
-                    return
+            await self._turns.take(("handshake", source))
+            if stream.shake_once():
+                return
 
     def _judge(self, stream: TlsStream) -> None:
         alpn = stream.selected_alpn_protocol()

@@ -24,6 +24,7 @@ from chatmail.adapters.net.handshakes import Handshaker
 from chatmail.adapters.net.socket_stream import SocketStream
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
+from chatmail.adapters.net.turns import Turns
 from chatmail.adapters.system.redaction import Public
 
 ACCEPT_BATCH: Final = 16
@@ -113,7 +114,7 @@ async def serve_listener(
     sockets: Sequence[socket.socket],
     listener: FaceListener,
     keeper: TlsKeeper,
-    turns: trio.Semaphore,
+    turns: Turns,
     handler_nursery: trio.Nursery,
     log: EventLog,
     *,
@@ -121,7 +122,7 @@ async def serve_listener(
 ) -> None:
     """Accept on `sockets` (from `binding.bind`) until cancelled; closes them.
 
-    Args:  turns: `handshakes.handshake_turns()`, one for the process. handler_nursery: where
+    Args:  turns: of the process, for handshakes. handler_nursery: where
         connections live; they go on when accepting is cancelled.
     Returns:  (as task status) the bound addresses.
     """

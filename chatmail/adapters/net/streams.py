@@ -118,7 +118,7 @@ class Stream:
         tls: TlsStream = handshaker.wrap(self.transport.detach())
         tls.send_timeout_s = send_timeout_s
         self.transport = tls
-        await handshaker.handshake(tls)
+        await handshaker.handshake(tls, self.peer_host)
         self.is_tls = True
         self.alpn = tls.selected_alpn_protocol()
 

@@ -42,6 +42,11 @@ class Reader:
         self._limiter = trio.CapacityLimiter(1)
         self._rows = MailboxRows(database.reader)
 
+    @property
+    def is_at_work(self) -> bool:
+        """Say whether the thread reads now."""
+        return self._limiter.borrowed_tokens > 0
+
     async def mailbox(self, mailbox: MailboxId) -> LoadedMailbox | None:
         """Read a mailbox as of one commit, a large one without its entries; None: there is none.
 

@@ -120,6 +120,7 @@ class Store:
         log: Log,
     ) -> None:
         self._writer = writer
+        self._reader = reader
         self.upkeep = upkeep
         self.board = Board()
         self.outbound_board = Board()
@@ -153,6 +154,10 @@ class Store:
     def failed(self) -> StoreFailed | None:
         """Return why the store failed, if it did."""
         return self._writer.failure
+
+    def is_at_work(self) -> bool:
+        """Say whether a thread writes or reads now; it needs the interpreter many times."""
+        return self._writer.is_at_work or self._reader.is_at_work
 
     def listen(self, ears: Ears) -> None:
         """Tell the application from now on what others change; nobody else writes SQLite."""

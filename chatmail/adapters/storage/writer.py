@@ -176,6 +176,11 @@ class Writer:
         self.failure: StoreFailed | None = None
         self.batches = 0
 
+    @property
+    def is_at_work(self) -> bool:
+        """Say whether the thread commits now."""
+        return self._limiter.borrowed_tokens > 0
+
     async def do(self, job: J) -> J:
         """Run a job in the next batch.
 

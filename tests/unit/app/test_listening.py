@@ -15,6 +15,7 @@ from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
 from chatmail.adapters.net.errors import BindError
 from chatmail.adapters.net.listeners import Face, FaceListener, TlsMode
 from chatmail.adapters.net.streams import Stream
+from chatmail.adapters.net.turns import Turns
 from chatmail.app.config_keys import BootConfig
 from chatmail.app.config_sections import ListenSection
 from chatmail.app.config_values import listen_addresses
@@ -40,6 +41,7 @@ class World:
                 for name in ("smtp", "imap")
             },
             keeper=None,
+            turns=Turns(),
             log=None,
             site=SimpleNamespace(bound=self.ports.update),
             federation=SimpleNamespace(reach=SimpleNamespace(bound=list)),

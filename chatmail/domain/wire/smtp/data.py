@@ -117,7 +117,7 @@ class DataReader:
         if self._is_first and raw.startswith(b"."):
             raw = raw[1:]
         self._is_first = False
-        # Ciphertext has no dots: to know that costs a twentieth of looking for those at line starts.
+        # Ciphertext has no dots: to know that costs a twentieth of looking for line starts.
         content = raw.replace(b"\r\n.", b"\r\n") if b"." in raw else raw
         self.size += len(content)
         if self.size > self._max_bytes and self.fault is None:

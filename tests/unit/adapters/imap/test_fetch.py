@@ -36,7 +36,7 @@ async def test_prefetch_of_500_headers_uses_batches() -> None:
             b"UID FETCH 1:500 (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID FROM)])"
         )
         assert len(lines) == 500
-        assert world.store.reads <= 6
+        assert world.store.reads <= 8
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import trio.testing
 from chatmail.adapters.imap.server import serve_connection
 from chatmail.adapters.imap.services import ImapServices
 from chatmail.adapters.net.errors import PeerGone
+from chatmail.adapters.net.turns import Turns
 from chatmail.domain.model.account import Account, AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
@@ -204,8 +205,10 @@ class MemoryStream:
         self._deflater = None
         self._may_send = True
         self.writes: list[bytes] = []
+        self.reads = 0
 
     async def receive_some(self) -> bytes:
+        self.reads += 1
         octets = bytes(await self._stream.receive_some(65536))
         if self._inflater is None or not octets:
             return octets
@@ -343,6 +346,7 @@ class World:
         self.authenticate = FakeAuthenticate()
         self.append = FakeAppend(self.state, self.intake)
         self.clock = FakeClock()
+        self.turns = Turns()
         self.inbox = self.state.add_account(AccountId(1))
         self.account = Account(
             id=AccountId(1), address=EmailAddress.parse(ADDRESS), inbox=self.inbox, secret="x"
@@ -367,6 +371,7 @@ class World:
             clock=self.clock,
             drain=self.drain,
             log=self.log,
+            turns=self.turns,
         )
 
     def deliver(

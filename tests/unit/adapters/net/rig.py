@@ -14,11 +14,11 @@ import trio
 from chatmail.adapters.net.binding import bind
 from chatmail.adapters.net.certificates import CertificatePair
 from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
-from chatmail.adapters.net.handshakes import handshake_turns
 from chatmail.adapters.net.listeners import Face, FaceListener, TlsMode, serve_listener
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
 from chatmail.adapters.net.tls_stream import TlsStream
+from chatmail.adapters.net.turns import Turns
 
 SMALL_BUFFER = 4096
 
@@ -148,7 +148,7 @@ async def served(
 ) -> AsyncIterator[Served]:
     log = EventRecorder()
     scope = trio.CancelScope()
-    turns = handshake_turns()
+    turns = Turns()
 
     async def accept(
         nursery: trio.Nursery, task_status: trio.TaskStatus[list[tuple[str, int]]]

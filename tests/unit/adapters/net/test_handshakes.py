@@ -9,9 +9,10 @@ from trio.testing import MockClock
 
 from chatmail.adapters.net.certificates import CertificatePair
 from chatmail.adapters.net.errors import PeerGone
-from chatmail.adapters.net.handshakes import CONCURRENT, Handshaker, handshake_turns
+from chatmail.adapters.net.handshakes import Handshaker
 from chatmail.adapters.net.tls import TlsKeeper, TlsPolicy, TlsPurpose
 from chatmail.adapters.net.tls_stream import TlsStream
+from chatmail.adapters.net.turns import Turns
 from tests.unit.adapters.net.rig import client_context, tcp_pair, tls_client, tracked
 
 
@@ -19,7 +20,7 @@ class Rig:
     def __init__(
         self, keeper: TlsKeeper, purpose: TlsPurpose = TlsPurpose.IMAP, *spoken: str
     ) -> None:
-        self.turns = handshake_turns()
+        self.turns = Turns()
         self.handshaker = Handshaker(keeper, purpose, self.turns, spoken)
 
     async def connect(self) -> tuple[TlsStream, trio.SocketStream]:
@@ -62,14 +63,14 @@ async def test_a_flood_of_half_handshakes_leaves_others_served_at_once(
         failed_at.append(trio.current_time() - began)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(4 * CONCURRENT):
+        for _ in range(16):
             nursery.start_soon(hang)
         await trio.testing.wait_all_tasks_blocked()
         await rig.shake(client_context(keeper.pair))
         assert trio.current_time() == began
         assert not failed_at
     assert max(failed_at) == pytest.approx(10)
-    assert rig.turns.value == CONCURRENT
+    assert rig.turns.is_free
 
 
 async def test_silent_peers_take_no_turn(keeper: TlsKeeper, autojump_clock: MockClock) -> None:
@@ -83,7 +84,7 @@ async def test_silent_peers_take_no_turn(keeper: TlsKeeper, autojump_clock: Mock
         assert trio.current_time() - began == pytest.approx(10)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(2 * CONCURRENT):
+        for _ in range(8):
             nursery.start_soon(be_silent)
         await trio.testing.wait_all_tasks_blocked()
         await rig.shake(client_context(keeper.pair))
@@ -118,7 +119,7 @@ async def test_a_slow_handshake_finishes_without_its_turn(
         nursery.start_soon(client.do_handshake)
         nursery.start_soon(rig.handshaker.handshake, stream)
         await trio.sleep(3.5)  # its turn is over, the handshake is not
-        assert rig.turns.value == CONCURRENT
+        assert rig.turns.is_free
     assert stream.tls_version == "TLSv1.3"
 
 

@@ -14,10 +14,11 @@ from trio.testing import MockClock
 
 from chatmail.adapters.net.certificates import CertificatePair
 from chatmail.adapters.net.errors import PeerGone
-from chatmail.adapters.net.handshakes import Handshaker, handshake_turns
+from chatmail.adapters.net.handshakes import Handshaker
 from chatmail.adapters.net.socket_stream import SocketStream
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
+from chatmail.adapters.net.turns import Turns
 from chatmail.domain.model.errors import LocalProtocolError
 from tests.unit.adapters.net.rig import (
     TlsClient,
@@ -35,7 +36,7 @@ async def stream_pair(
     sock, client = await tcp_pair(small_buffers=small_buffers)
     handshaker = None
     if keeper is not None:
-        handshaker = Handshaker(keeper, TlsPurpose.IMAP, handshake_turns(), ["imap"])
+        handshaker = Handshaker(keeper, TlsPurpose.IMAP, Turns(), ["imap"])
     host, port = sock.getpeername()
     return Stream(SocketStream(sock), host, port, handshaker), client
 
