@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -18,6 +18,9 @@ from chatmail.domain.model.errors import LocalProtocolError
 if TYPE_CHECKING:
     from chatmail.app.config_keys import BootConfig
     from chatmail.app.wiring import Relay
+
+
+WEB: Final = ("http", "https")
 
 
 @attrs.frozen
@@ -61,7 +64,35 @@ class Listening:
             for address in getattr(boot.listen, face)
         )
         self._recognise(wanted)
-        new = [key for key in wanted if key not in self._open]
+        await self._open_new([key for key in wanted if key not in self._open])
+        for key in [key for key in self._open if key not in wanted]:
+            self._open.pop(key).scope.cancel()
+        self._open = {key: self._open[key] for key in wanted}
+        addresses = self.addresses()
+        self._relay.site.bound({face: port for face, _, port in reversed(addresses)})
+        self._relay.federation.reach.bound((host, port) for _, host, port in addresses)
+
+    async def open_early(self, boot: BootConfig) -> tuple[str, ...]:
+        """Open what `boot` wants of the web faces besides what is open; `follow` closes the rest.
+
+        Returns:  why it cannot be; empty: it is open.
+        """
+        known = {
+            (face, str(ListenAddress(*address)))
+            for (face, _), listener in self._open.items()
+            for address in listener.addresses
+        }
+        wanted = ((face, str(one)) for face in WEB for one in getattr(boot.listen, face))
+        try:
+            await self._open_new(
+                [key for key in wanted if key not in self._open and key not in known]
+            )
+        except BindError as error:
+            return (str(error),)
+        return ()
+
+    async def _open_new(self, new: Sequence[tuple[str, str]]) -> None:
+        """Open listeners, all of them or none."""
         bound: list[list[socket.socket]] = []
         try:
             for _, address in new:
@@ -72,12 +103,6 @@ class Listening:
             raise
         for key, sockets in zip(new, bound, strict=True):
             await self._start(key, sockets)
-        for key in [key for key in self._open if key not in wanted]:
-            self._open.pop(key).scope.cancel()
-        self._open = {key: self._open[key] for key in wanted}
-        addresses = self.addresses()
-        self._relay.site.bound({face: port for face, _, port in reversed(addresses)})
-        self._relay.federation.reach.bound((host, port) for _, host, port in addresses)
 
     def _recognise(self, wanted: Collection[tuple[str, str]]) -> None:
         """Keep listeners whose address is only written in another way now.

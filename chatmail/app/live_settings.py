@@ -6,7 +6,7 @@ frozen snapshot and swaps one reference; sessions read it at their next command.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import attrs
@@ -29,6 +29,7 @@ NOTHING_STORED: Final = StoredSettings(0, {})
 LOOPBACK: Final = ("127.0.0.1", "::1")
 
 _AT_RELOAD: Final = frozenset(rule.key for rule in RULES if rule.applies is Applies.RELOAD)
+_WEB_PORTS: Final = frozenset({"__HTTP_PORT__", "__HTTPS_PORT__"})
 _FACE_OF: Final = {
     f"__{name.upper()}_{what}__": face
     for name, face in SETTING_FACES.items()
@@ -97,6 +98,7 @@ class LiveSettings:
         self._at_reload: Mapping[str, str] = {}
         self._told: frozenset[BadSetting] = frozenset()
         self.on_change: Callable[[], None] = _nothing
+        self.open_early: Callable[[BootConfig], Awaitable[tuple[str, ...]]] = _nowhere
         self.boot = loaded.boot
         self.current = to_settings(loaded.boot)
 
@@ -165,6 +167,18 @@ class LiveSettings:
             if not finding.is_warning
         )
 
+    async def prepare(self, changes: Mapping[str, str | None]) -> tuple[str, ...]:
+        """Open new web ports before they are stored (spec admin 1.7); old ones stay open.
+
+        Who changes them speaks to the new port at once, and the reload comes by it.
+        """
+        early = {key: text for key, text in changes.items() if key in _WEB_PORTS}
+        if not early:
+            return ()
+        texts = {**self._at_reload, **early}
+        stored = {key: text for key, text in texts.items() if text is not None}
+        return await self.open_early(compose(self._loaded.boot, overrides(stored, self.configured)))
+
     def _swap(self) -> None:
         in_force = {key: text for key, text in self._stored.values.items() if key not in _AT_RELOAD}
         stored = {**in_force, **self._at_reload}
@@ -216,3 +230,8 @@ def _to_blame(finding: Finding, stored: Iterable[str]) -> Iterator[str]:
 
 def _nothing() -> None:
     """Nobody listens."""
+
+
+async def _nowhere(boot: BootConfig) -> tuple[str, ...]:
+    """Nothing is open."""
+    return ()

@@ -91,6 +91,7 @@ async def run_relay(
                 async with trio.open_nursery() as accept:
                     listening.live_in(accept, sessions)
                     await listening.follow(relay.settings.boot)
+                    relay.settings.open_early = listening.open_early
                     await _start_control(relay, running, background)
                     _tune_gc()
                     signals.on_hangup = following

@@ -295,6 +295,27 @@ def test_host_name_and_port_wait_for_the_reload(relay: Relay, alice: tuple[str, 
     RawSmtp(relay, "submission").close()
 
 
+def test_a_new_web_port_answers_at_once_and_the_old_one_until_the_reload(relay: Relay) -> None:
+    """Spec admin 1.7, 3: the dashboard sends its reload to the new port."""
+    old = relay.ports["http"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        new = probe.getsockname()[1]
+        probe.listen()
+        refused = rpc(relay, "setting.set", name="http_port", value=str(new))["error"]
+        assert str(new) in json.dumps(refused)
+        assert said(relay, "settings", "get", "http_port")["is_set"] is False
+    change(relay, http_port=new)
+    for port in (old, new):
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    rpc(relay, "server.reload")
+    socket.create_connection(("127.0.0.1", new), 5).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", old), 5)
+    rpc(relay, "setting.reset", names=["http_port"])
+    rpc(relay, "server.reload")
+
+
 def test_a_broken_file_fails_the_reload_and_changes_nothing(relay: ConfiguredRelay) -> None:
     good = relay.config.read_text()
     relay.config.write_text(good.replace("[limits]", "[limits]\nsend_burst = 5\nfoo = 1"))

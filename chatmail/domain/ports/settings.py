@@ -45,7 +45,7 @@ class SettingsStore(Protocol):
 
 
 class SettingsInForce(Protocol):
-    """The configuration below the stored settings, and the switch to new ones. Sync.
+    """The configuration below the stored settings, and the switch to new ones.
 
     Keys are those of the configuration file, such as `limits.max_message_size`.
     """
@@ -60,6 +60,12 @@ class SettingsInForce(Protocol):
         """Say what of these stored texts does not fit together or with the file; empty: all does.
 
         Only what a change could mend is told: problems of the file alone are not.
+        """
+
+    async def prepare(self, changes: Mapping[str, str | None]) -> tuple[str, ...]:
+        """Do what has to succeed before these changes are stored; None resets.
+
+        Returns:  why it did not; empty: all is ready.
         """
 
     def follow(self, stored: StoredSettings) -> None:

@@ -150,6 +150,9 @@ class ChangeSettings:
             problems = [one for one in self.in_force.problems(wanted) if one not in earlier]
             if problems:
                 return InvalidSetting(next(iter(changes), ""), tuple(problems))
+            problems = [*await self.in_force.prepare(changes)]
+            if problems:
+                return InvalidSetting(next(iter(changes), ""), tuple(problems))
             after = await self.store.change(changes, stored.generation)
             if after is not None:
                 self.in_force.follow(after)

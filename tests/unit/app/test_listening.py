@@ -28,8 +28,14 @@ async def _hang_up(stream: Stream) -> None:
     """Serve nobody."""
 
 
+def configured(**faces: list[str]) -> BootConfig:
+    texts = {"smtp": [], "imap": [], "http": [], "https": [], **faces}
+    addresses = {face: listen_addresses(text) for face, text in texts.items()}
+    return BootConfig(listen=attrs.evolve(ListenSection(), **addresses))
+
+
 class World:
-    """Two faces in clear, and what the web face was told of their ports."""
+    """Three faces in clear, and what the web face was told of their ports."""
 
     def __init__(self) -> None:
         crowd = Crowd(lambda: ConnectionLimits(10))
@@ -38,7 +44,7 @@ class World:
         relay = SimpleNamespace(
             listeners={
                 name: FaceListener(name=name, tls=TlsMode.NONE, face=face)
-                for name in ("smtp", "imap")
+                for name in ("smtp", "imap", "http")
             },
             keeper=None,
             turns=Turns(),
@@ -49,11 +55,7 @@ class World:
         self.listening = Listening(cast("Any", relay))
 
     async def follow(self, **faces: list[str]) -> list[tuple[str, str, int]]:
-        texts = {"smtp": [], "imap": [], **faces}
-        listen = attrs.evolve(
-            ListenSection(), **{face: listen_addresses(text) for face, text in texts.items()}
-        )
-        await self.listening.follow(BootConfig(listen=listen))
+        await self.listening.follow(configured(**faces))
         return self.listening.addresses()
 
 
@@ -64,6 +66,13 @@ async def open_world() -> AsyncIterator[World]:
         world.listening.live_in(accept, sessions)
         yield world
         accept.cancel_scope.cancel()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def is_open(port: int) -> bool:
@@ -98,6 +107,34 @@ async def test_an_address_written_in_another_way_is_not_bound_anew() -> None:
         assert await world.follow() == []
         await trio.testing.wait_all_tasks_blocked()
         assert not await is_open(port)
+
+
+async def test_a_new_web_port_opens_early_and_the_old_one_goes_with_the_reload() -> None:
+    async with open_world() as world:
+        ((_, _, old),) = await world.follow(http=[FREE])
+        early = f"127.0.0.1:{free_port()}"
+        assert await world.listening.open_early(configured(http=[early], imap=[FREE])) == ()
+        assert [face for face, _, _ in world.listening.addresses()] == ["http", "http"]
+        assert await world.listening.open_early(configured(http=[early])) == ()
+        new = world.listening.addresses()[1][2]
+        assert await is_open(old)
+        assert await is_open(new)
+        assert await world.follow(http=[early]) == [("http", "127.0.0.1", new)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert not await is_open(old)
+        assert await is_open(new)
+
+
+async def test_a_web_port_that_is_taken_is_told_and_opens_nothing() -> None:
+    async with open_world() as world:
+        before = await world.follow(http=[FREE])
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            wanted = f"127.0.0.1:{taken.getsockname()[1]}"
+            (problem,) = await world.listening.open_early(configured(http=[wanted]))
+        assert wanted.rpartition(":")[2] in problem
+        assert world.listening.addresses() == before
 
 
 async def test_an_address_named_twice_is_opened_once() -> None:

@@ -219,6 +219,29 @@ def test_addresses_and_host_name_wait_for_a_reload() -> None:
     assert settings.boot.listen.smtp == listen_addresses(["*:2525"])
 
 
+async def test_new_web_ports_are_opened_before_they_are_stored() -> None:
+    """Spec admin 1.7: the reload comes by the new port."""
+    settings, _ = live(HTTP_PORT="8080", SMTP_PORT="2525")
+    asked: list[ListenSection] = []
+
+    async def open_early(boot: BootConfig) -> tuple[str, ...]:
+        asked.append(boot.listen)
+        return ("taken",)
+
+    settings.open_early = open_early
+    assert await settings.prepare({"__SMTP_PORT__": "26", "__LANGUAGE__": "fa"}) == ()
+    assert asked == []
+    assert await settings.prepare({"__HTTPS_PORT__": "8443"}) == ("taken",)
+    assert await settings.prepare({"__HTTP_PORT__": None}) == ("taken",)
+    assert [one.https for one in asked] == [listen_addresses(["*:8443"]), BOOT.listen.https]
+    assert [one.http for one in asked] == [listen_addresses(["*:8080"]), BOOT.listen.http]
+
+
+async def test_a_command_without_a_server_opens_nothing() -> None:
+    settings, _ = live()
+    assert await settings.prepare({"__HTTP_PORT__": "8080"}) == ()
+
+
 def test_a_start_is_a_reload() -> None:
     settings, _ = live(SMTP_PORT="2525")
     assert settings.boot.listen.smtp == listen_addresses(["*:2525"])

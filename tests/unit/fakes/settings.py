@@ -47,6 +47,8 @@ class FixedConfiguration:
         self.values = values
         self.followed: list[StoredSettings] = []
         self.misfits: dict[tuple[str, str], str] = {}
+        self.prepared: list[dict[str, str | None]] = []
+        self.obstacles: tuple[str, ...] = ()
 
     def configured(self, config_key: str) -> SettingValue:
         return self.values.get(config_key, 0)
@@ -56,6 +58,10 @@ class FixedConfiguration:
 
     def problems(self, values: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(self.misfits[pair] for pair in values.items() if pair in self.misfits)
+
+    async def prepare(self, changes: Mapping[str, str | None]) -> tuple[str, ...]:
+        self.prepared.append(dict(changes))
+        return self.obstacles
 
     def follow(self, stored: StoredSettings) -> None:
         self.followed.append(stored)

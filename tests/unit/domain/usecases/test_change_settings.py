@@ -63,6 +63,17 @@ async def test_an_unset_setting_shows_what_the_file_says(world: World) -> None:
     )
 
 
+async def test_what_cannot_be_made_ready_is_not_stored(world: World) -> None:
+    world.in_force.obstacles = ("port 80 is taken",)
+    outcome = await world.change.set_many({"http_port": "80"})
+    assert outcome == InvalidSetting("__HTTP_PORT__", ("port 80 is taken",))
+    assert world.in_force.prepared == [{"__HTTP_PORT__": "80"}]
+    assert world.store.values == {}
+    world.in_force.obstacles = ()
+    assert isinstance(await world.change.reset(["http_port"]), Changed)
+    assert world.in_force.prepared[1:] == [{"__HTTP_PORT__": None}]
+
+
 async def test_a_change_is_stored_and_followed_before_it_is_answered(world: World) -> None:
     outcome = await world.change.set_many({"max_message_size": "10M", "registration_open": "no"})
     assert isinstance(outcome, Changed)
