@@ -53,12 +53,21 @@ class Couriers:
     returns: list[LetterInHand] = attrs.field(factory=list)
     _is_leaving: bool = attrs.field(init=False, default=False)
     _attempts: set[trio.CancelScope] = attrs.field(init=False, factory=set)
+    _sending: set[trio.CancelScope] = attrs.field(init=False, factory=set)
 
     def leave(self) -> None:
         """The relay stops: attempts under way have a little time, later ones none. Sync."""
         self._is_leaving = True
         for scope in self._attempts:
             scope.deadline = trio.current_time() + GRACE_S
+
+    def lapse(self) -> None:
+        """Another process may have what is in hand: attempt it no further. Sync."""
+        for lane in self.lanes.in_turn():
+            self.returns += self.lanes.take_all(lane)
+        for scope in self._sending:
+            scope.cancel()
+        self.wake()
 
     def has_slot(self, lane: Lane) -> bool:
         """Say whether one more courier of this lane may be under way."""
@@ -135,10 +144,12 @@ class Couriers:
             return True
 
         try:
-            with trio.move_on_after(ATTEMPT_S):
+            with trio.move_on_after(ATTEMPT_S) as scope:
+                self._sending.add(scope)
                 return await self.attempt(letter.entries, letter.read, may_visit)
             return self.attempt.cut_off(letter.entries)
         finally:
+            self._sending.discard(scope)
             if visited:
                 self.lanes.leave(visited)
 

@@ -27,6 +27,7 @@ from chatmail.adapters.jobs.couriers import RELEASE_S, Couriers
 from chatmail.adapters.jobs.expiry import Expiry
 from chatmail.adapters.jobs.healing import Healing, Log
 from chatmail.adapters.jobs.lanes import IDLE_S, Lane, LaneTable, LetterInHand, Waiter, letters_of
+from chatmail.adapters.jobs.pulse import Pulse
 from chatmail.adapters.jobs.settling import Settling
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.settings import SettingsSnapshot
@@ -183,6 +184,8 @@ class OutboundRunner:
                 nursery.start_soon(self._watch_for_the_end)
                 nursery.start_soon(self._listen)
                 nursery.start_soon(self._couriers.settling.run)
+                pulse = Pulse(queue=self.queue, lapse=self._couriers.lapse)
+                nursery.start_soon(pulse.run)
                 nursery.start_soon(self._expiry().run)
                 nursery.start_soon(self._save)
                 nursery.start_soon(self._answer_calls, nursery)

@@ -10,6 +10,7 @@ the sender. Unknown letters are left alone, so that versions can live side by si
     s<generation>         the stored settings have changed
     r                     a report is due
     o                     mail for another relay is due
+    h<domain>             what is known of a peer has changed, or was forgotten
     f                     the operator's rules about other relays have changed
     p                     nothing; the sender looks whether it hears itself
 """
@@ -57,6 +58,11 @@ def settings_changed(generation: int) -> str:
     return f"s{generation}"
 
 
+def peer_learned(domain: str) -> str:
+    """What attempts have taught about a domain is stored anew, or forgotten."""
+    return f"h{domain}"
+
+
 def texts(sender: str, notices: Iterable[str]) -> list[str]:
     """Return the notices as few texts, each below the limit."""
     found: list[str] = []
@@ -84,6 +90,7 @@ class News:
     reports: bool = False
     outbound: bool = False
     peers: bool = False
+    learned: set[str] = attrs.field(factory=set)
     heard_self: bool = False
 
     def __bool__(self) -> bool:
@@ -101,6 +108,8 @@ class News:
                 setattr(self, _PLAIN[notice], True)
             elif kind == "s":
                 self.settings = True
+            elif kind == "h":
+                self.learned.add(notice[1:])
             elif number.isascii() and number.isdigit() and kind in "mnat":
                 self._of(kind).add(int(number))
 

@@ -102,7 +102,9 @@ class Ears:
 
 
 class Store:
-    """All ports of the store."""
+    """All ports of the store. `is_shared`: other processes may be at work on its database."""
+
+    is_shared = False
 
     def __init__(
         self,
@@ -131,7 +133,15 @@ class Store:
         self.mail = mail
         self.queue = SqlReportQueue(writer, self.board, log)
         self.outbound = SqlOutboundQueue(
-            writer, reader, index, mail, self.outbound_board, self.board, clock, log
+            writer,
+            reader,
+            index,
+            mail,
+            self.outbound_board,
+            self.board,
+            clock,
+            log,
+            is_shared=self.is_shared,
         )
         self.peers = peers.directory
         self.peer_memory = peers.memory

@@ -56,6 +56,14 @@ class OutboundQueue(Protocol):
         Entries that are being attempted are not touched.
         """
 
+    async def keep_alive(self) -> int:
+        """Say that this process lives; free what processes that do not had in hand.
+
+        Called every 10 s. A process that is silent for 40 s counts as dead; what it settles later
+        as not delivered is passed over.
+        Returns:  how many entries were freed: 0 where no other process can be.
+        """
+
     async def next_due_s(self) -> float | None:
         """Return when the next entry is due, leases included, held ones excepted."""
 

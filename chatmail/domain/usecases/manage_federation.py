@@ -233,6 +233,7 @@ class ManageFederation:
     async def _reconsider(self, domain: str) -> None:
         """What was learned about the old way says nothing about the new one."""
         self.memory.forget(domain)
+        await self.memory.save(self.clock.now_s())
         await self.queue.wake(domain, self.clock.now_s())
 
 

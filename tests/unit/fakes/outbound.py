@@ -35,6 +35,7 @@ class MemoryOutboundQueue:
         self._now_s = now_s
         self._latest_s = 0.0
         self.settled: list[Settled] = []
+        self.beats = 0
 
     async def backlogs(self) -> list[Backlog]:
         await self._begin()
@@ -137,6 +138,11 @@ class MemoryOutboundQueue:
         if found:
             self._state.outbound_added.set()
         return len(found)
+
+    async def keep_alive(self) -> int:
+        await self._begin()
+        self.beats += 1
+        return 0
 
     async def next_due_s(self) -> float | None:
         await self._begin()

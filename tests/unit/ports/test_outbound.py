@@ -335,6 +335,13 @@ async def test_a_lease_handed_back_is_no_attempt(stores: Stores) -> None:
     assert await claim(stores) == [entry]
 
 
+async def test_a_process_that_lives_keeps_what_it_has(stores: Stores) -> None:
+    await stores.deliver(outbound=make_outbound())
+    assert len(await stores.outbound.claim("peer.test", NOW_S, 60, 10)) == 1
+    assert await stores.outbound.keep_alive() == 0
+    assert await stores.outbound.claim("peer.test", NOW_S, 60, 10) == []
+
+
 async def test_an_entry_that_is_gone_is_passed_over_and_its_report_is_owed(stores: Stores) -> None:
     await stores.deliver(outbound=make_outbound(1, "bob@peer.test", "eve@peer.test"))
     gone, left = await claim(stores)

@@ -1,14 +1,20 @@
-"""What attempts taught about other relays: in memory, written down now and then."""
+"""What attempts taught about other relays: in memory, written down now and then.
+
+Where several processes share a database each has its own memory; what one saves, or forgets on the
+operator's word, the others take over.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from chatmail.adapters.storage.federation.peer_sql import PeerStatements
+from chatmail.adapters.storage.index import StoreIndex
+from chatmail.adapters.storage.notices import peer_learned
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.storage.writer import Job, Writer
 from chatmail.domain.model.federation import PeerHealth, StsPolicy
@@ -18,6 +24,8 @@ DROP_EVERY_S: Final = 3600
 MAX_PEERS: Final = 20_000
 """An account can name any number of domains; a legitimate relay knows some hundreds."""
 
+MAX_TOLD: Final = 500
+"""So many peers one save tells others of: more of them have news of their own."""
 _HEALTH_FIELDS: Final = tuple(field.name for field in attrs.fields(PeerHealth))
 
 
@@ -36,10 +44,17 @@ class _Table:
             self.changed.add(self.rows.popitem(last=False)[0])
 
     def drop(self, domain: str) -> bool:
-        found = self.rows.pop(domain, None) is not None
-        if found:
-            self.changed.add(domain)
-        return found
+        self.changed.add(domain)  # known or not: another process may have stored it
+        return self.rows.pop(domain, None) is not None
+
+    def adopt(self, domain: str, row: Any | None) -> None:
+        """Take over what is stored now. None: it was forgotten."""
+        self.changed.discard(domain)
+        self.rows.pop(domain, None)
+        if row is not None:
+            self.rows[domain] = row
+            if len(self.rows) > MAX_PEERS:
+                self.changed.discard(self.rows.popitem(last=False)[0])
 
     def take_changes(self) -> tuple[list[Any], list[tuple[str]], set[str]]:
         """Return rows to be saved, keys to be removed, and what to `remark` if that fails."""
@@ -75,9 +90,41 @@ class _Save(Job):
         sql.forget_health.run_many(list(self._gone_health))
         sql.save_sts.run_many(self._sts)
         sql.forget_sts.run_many(list(self._gone_sts))
+        domains = [row[0] for row in (*self._health, *self._gone_health)]
+        for domain in domains[:MAX_TOLD]:
+            tx.tell(peer_learned(domain))
         if self._unused_before_s:
             sql.forget_unused_health.run(self._unused_before_s)
             sql.forget_unused_sts.run(self._unused_before_s, self._unused_before_s)
+
+
+class _Load(Job):
+    """Read rows again, in the writer's order; None: all there are."""
+
+    __slots__ = ("_domains", "_memory", "health", "sts")
+
+    is_read = True
+
+    def __init__(self, memory: SqlPeerMemory, domains: Iterable[str] | None) -> None:
+        self._memory = memory
+        self._domains = None if domains is None else sorted(domains)
+        self.health: dict[str, PeerHealth | None] = {}
+        self.sts: dict[str, StsPolicy | None] = {}
+
+    def plan(self, tx: Transaction) -> None:
+        sql = tx.sql.peers
+        if self._domains is None:
+            self.health = {row[0]: _health(row) for row in sql.health.all()}
+            self.sts = {row[0]: _sts(row) for row in sql.sts.all()}
+            return
+        for domain in self._domains:
+            row = sql.health_of.one(domain)
+            self.health[domain] = None if row is None else _health(row)
+            row = sql.sts_of.one(domain)
+            self.sts[domain] = None if row is None else _sts(row)
+
+    def publish(self, index: StoreIndex) -> None:
+        self._memory.adopt(self.health, self.sts)
 
 
 class SqlPeerMemory:
@@ -92,18 +139,10 @@ class SqlPeerMemory:
         self._unused_before_s = 0  # not yet dropped from the tables; 0: nothing
         rows = sorted(sql.health.all(), key=lambda row: row.updated_s)
         for row in rows[-MAX_PEERS:]:
-            health = PeerHealth(**dict(zip(_HEALTH_FIELDS, row, strict=True)))
-            self._health.rows[health.domain] = health
+            self._health.rows[row[0]] = _health(row)
         rows = sorted(sql.sts.all(), key=lambda row: row.fetched_s)
-        for domain, id, mode, mx, expires_s, fetched_s in rows[-MAX_PEERS:]:
-            self._sts.rows[domain] = StsPolicy(
-                domain=domain,
-                id=id,
-                mode=mode,
-                mx=tuple(mx.split()),
-                expires_s=expires_s,
-                fetched_s=fetched_s,
-            )
+        for row in rows[-MAX_PEERS:]:
+            self._sts.rows[row[0]] = _sts(row)
 
     def health(self, domain: str) -> PeerHealth:
         """Return what is known of a destination; a blank one when nothing is."""
@@ -133,6 +172,28 @@ class SqlPeerMemory:
         """Keep a policy."""
         if self._sts.rows.get(policy.domain) != policy:
             self._sts.put(policy.domain, policy)
+
+    async def reload(self, domains: Iterable[str] | None = None) -> None:
+        """Take over what others have stored or forgotten; None: whatever is stored.
+
+        Raises:  TransientFailure.
+        """
+        await self._writer.do(_Load(self, domains))
+
+    def adopt(
+        self, health: Mapping[str, PeerHealth | None], sts: Mapping[str, StsPolicy | None]
+    ) -> None:
+        """Have these from now on, unless what is here is newer and not stored yet. Sync."""
+        for domain, found in health.items():
+            own: PeerHealth | None = self._health.rows.get(domain)
+            is_news = domain in self._health.changed and own is not None
+            if is_news and found is not None and own is not None:
+                is_news = own.updated_s > found.updated_s
+            if found is None or not is_news:
+                self._health.adopt(domain, found)
+        for domain, policy in sts.items():
+            if domain not in self._sts.changed:
+                self._sts.adopt(domain, policy)
 
     async def save(self, now_s: float) -> None:
         """Write what changed since the last call, drop what was not used for 30 days.
@@ -173,3 +234,19 @@ class SqlPeerMemory:
             for domain in domains:
                 del table.rows[domain]
                 table.changed.discard(domain)
+
+
+def _health(row: Sequence[Any]) -> PeerHealth:
+    return PeerHealth(**dict(zip(_HEALTH_FIELDS, row, strict=True)))
+
+
+def _sts(row: Sequence[Any]) -> StsPolicy:
+    domain, id, mode, mx, expires_s, fetched_s = row
+    return StsPolicy(
+        domain=domain,
+        id=id,
+        mode=mode,
+        mx=tuple(mx.split()),
+        expires_s=expires_s,
+        fetched_s=fetched_s,
+    )

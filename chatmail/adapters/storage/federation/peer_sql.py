@@ -96,6 +96,7 @@ class PeerStatements:
             "DELETE FROM peer_health WHERE updated_s < :before", "before"
         )
         self.health = Prepared(connection, select(peer_health))
+        self.health_of = prepared("SELECT * FROM peer_health WHERE domain = :domain", "domain")
         self.save_sts = prepared(_upsert(sts_policies), *_names(sts_policies))
         self.forget_sts = prepared("DELETE FROM sts_policies WHERE domain = :domain", "domain")
         self.forget_unused_sts = prepared(
@@ -104,6 +105,7 @@ class PeerStatements:
             "fetched",
         )
         self.sts = Prepared(connection, select(sts_policies))
+        self.sts_of = prepared("SELECT * FROM sts_policies WHERE domain = :domain", "domain")
 
         self.count = prepared(_count(), *_names(peer_counters))
         self.forget_counters = prepared(

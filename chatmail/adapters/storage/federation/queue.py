@@ -12,6 +12,7 @@ from chatmail.adapters.storage.federation.queue_jobs import (
     ClaimExpiredJob,
     ClaimJob,
     HoldJob,
+    KeepAliveJob,
     Key,
     NextDueJob,
     OperatorJob,
@@ -56,7 +57,10 @@ class SqlOutboundQueue:
         reports_board: Board,
         clock: Clock,
         log: Log,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        """Args:  is_shared: other processes may be at work on the same database."""
         self._writer = writer
         self._reader = reader
         self._index = index
@@ -65,6 +69,7 @@ class SqlOutboundQueue:
         self._reports_board = reports_board
         self._clock = clock
         self._log = log
+        self._is_shared = is_shared
 
     async def backlogs(self) -> list[Backlog]:
         """Return what waits, by destination; one pass over an index in the reader's thread."""
@@ -107,6 +112,15 @@ class SqlOutboundQueue:
         while step := (await self._writer.do(WakeJob(domain, now_s, self._board))).changed:
             changed += step
         return changed
+
+    async def keep_alive(self) -> int:
+        """Say that this process lives; free what dead processes had in hand."""
+        if not self._is_shared:
+            return 0
+        job = await self._writer.do(KeepAliveJob(self._board))
+        if job.freed:
+            self._log.warning("queue_taken_over", entries=job.freed)
+        return job.freed
 
     async def next_due_s(self) -> float | None:
         """Return when the next entry is due, leases included, held ones excepted."""

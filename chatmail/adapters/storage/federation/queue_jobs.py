@@ -165,11 +165,11 @@ class SettleJob(Job):
             key = (one.message, str(one.recipient))
             last = one.last
             if last is None:
-                handed_back.append((float(one.due_s), 0.0, *key))
+                handed_back.append((float(one.due_s), 0.0, *key, tx.process))
             else:
                 kind = None if last.transport is None else last.transport.value
                 reply = (last.at_s, last.reply, kind, last.host)
-                retried.append((float(one.due_s), 0.0, *reply, *key))
+                retried.append((float(one.due_s), 0.0, *reply, *key, tx.process))
         sql.hand_back.run_many(handed_back)
         sql.retry.run_many(retried)
         self._is_due = any(one.due_s <= tx.now_s for one in waiting)
@@ -213,6 +213,28 @@ class WakeJob(Job):
     def publish(self, index: StoreIndex) -> None:
         """Tell those who wait for work."""
         if self.changed:
+            self._board.ring()
+
+
+class KeepAliveJob(Job):
+    """Free what dead processes had in hand. The batch itself says that this one lives."""
+
+    __slots__ = ("_board", "freed")
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.freed = 0
+
+    def plan(self, tx: Transaction) -> None:
+        """One statement, over what is leased."""
+        tx.flush()
+        self.freed = tx.sql.outbound.free_orphans.run(tx.process).rowcount
+        if self.freed:
+            tx.tell(OUTBOUND)
+
+    def publish(self, index: StoreIndex) -> None:
+        """Tell those who wait for work."""
+        if self.freed:
             self._board.ring()
 
 

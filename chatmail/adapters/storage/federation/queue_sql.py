@@ -74,6 +74,14 @@ _SOME_LATER: Final = """SELECT message, recipient FROM outbound_recipients
 _SOME_DOOMED: Final = """SELECT message, recipient FROM outbound_messages
     JOIN outbound_recipients ON message = id WHERE is_doomed = 1 LIMIT :limit"""
 
+SILENT_S: Final = 40
+"""A process that commits nothing for so long is dead: each does so every 10 s."""
+# Both times are the database's: clocks of machines differ.
+_FREE_ORPHANS: Final = f"""UPDATE outbound_recipients SET leased_until_s = 0, leased_by = 0
+    WHERE leased_until_s > 0 AND leased_by <> :process AND leased_by NOT IN (
+        SELECT id FROM writers
+        WHERE seen_s > extract(epoch from clock_timestamp()) - {SILENT_S})"""  # noqa: S608
+
 _NEXT_FREE: Final = """SELECT min(due_s) FROM outbound_recipients
     WHERE is_held = 0 AND leased_until_s = 0"""
 _NEXT_LEASED: Final = """SELECT min(CASE WHEN due_s > leased_until_s
@@ -146,6 +154,7 @@ class OutboundStatements:
                 "SELECT id FROM outbound_messages WHERE id = ANY(:ids) ORDER BY id FOR UPDATE",
                 "ids",
             )
+            self.free_orphans = prepared(_FREE_ORPHANS, "process")
         self.doom = prepared(
             "UPDATE outbound_messages SET is_doomed = 1 WHERE reverse_path = :sender", "sender"
         )
@@ -168,14 +177,19 @@ class OutboundStatements:
         )
         self.make_due = Prepared(connection, change.values(due_s=param("due")), ["p_due", *key])
         self.hold = Prepared(connection, change.values(is_held=param("held")), ["p_held", *key])
+        # Another process may have it by now, if this one was taken for dead.
+        ours = change.where(
+            (outbound_recipients.c.leased_by == literal_column("0"))
+            | (outbound_recipients.c.leased_by == param("by"))
+        )
         self.hand_back = Prepared(
             connection,
-            change.values(due_s=param("due"), leased_until_s=param("until")),
-            ["p_due", "p_until", *key],
+            ours.values(due_s=param("due"), leased_until_s=param("until")),
+            ["p_due", "p_until", *key, "p_by"],
         )
         self.retry = Prepared(
             connection,
-            change.values(
+            ours.values(
                 due_s=param("due"),
                 leased_until_s=param("until"),
                 attempts=outbound_recipients.c.attempts + literal_column("1"),
@@ -184,7 +198,7 @@ class OutboundStatements:
                 last_transport=param("transport"),
                 last_host=param("host"),
             ),
-            ["p_due", "p_until", "p_at", "p_reply", "p_transport", "p_host", *key],
+            ["p_due", "p_until", "p_at", "p_reply", "p_transport", "p_host", *key, "p_by"],
         )
 
     def ids(self, messages: Iterable[int]) -> list[int] | str:

@@ -15,7 +15,7 @@ import trio
 
 from chatmail.adapters.storage.boards import Board
 from chatmail.adapters.storage.errors import StorageFault
-from chatmail.adapters.storage.federation.directory import SqlPeerDirectory
+from chatmail.adapters.storage.federation.peers import Peers
 from chatmail.adapters.storage.notices import PING, News
 from chatmail.adapters.storage.postgresql.index import SharedIndex
 from chatmail.adapters.storage.postgresql.link import Outage, connect, driving
@@ -52,7 +52,7 @@ class Listener:
         tokens: TokenCache,
         board: Board,
         outbound_board: Board,
-        peers: SqlPeerDirectory,
+        peers: Peers,
         availability: Availability,
         connect: Callable[[str], psycopg.Connection[Any]] = connect,
     ) -> None:
@@ -153,10 +153,12 @@ class Listener:
         await self._look_at(known)
         if news.reports:
             self._board.ring()
-        if news.outbound:
-            self._outbound_board.ring()
         if news.peers:
-            await self._peers.reload()
+            await self._peers.directory.reload()
+        if news.learned:
+            await self._peers.memory.reload(news.learned)
+        if news.outbound:  # after what it depends on
+            self._outbound_board.ring()
         if news.settings and self.ears is not None:
             self.ears.settings_changed()
 
@@ -165,7 +167,8 @@ class Listener:
         await self._writer.do(ForgetAccounts(None))
         self._tokens.clear()
         await self._look_at({*self._index.loaded, *self._index.loading})
-        await self._peers.reload()
+        await self._peers.directory.reload()
+        await self._peers.memory.reload()
         self._board.ring()
         self._outbound_board.ring()
         if self.ears is not None:

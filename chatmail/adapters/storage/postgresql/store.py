@@ -43,7 +43,8 @@ WRITER_KEPT_S: Final = 30 * 86400
 
 _ADD_KEY: Final = "INSERT INTO server_keys (name, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _KEY: Final = "SELECT value FROM server_keys WHERE name = %s"
-_FORGET_WRITERS: Final = "DELETE FROM writers WHERE seen_s < %s"
+_FORGET_WRITERS: Final = """DELETE FROM writers
+    WHERE seen_s < extract(epoch from clock_timestamp()) - %s"""
 
 
 class SharedAccountStore(SqlAccountStore):
@@ -73,6 +74,7 @@ class SharedAccountStore(SqlAccountStore):
 class SharedStore(Store):
     """`Store` with a task that hears what others commit."""
 
+    is_shared = True
     listener: Listener
     availability: Availability
 
@@ -118,7 +120,7 @@ def open_shared(
     process = ids()
     with translated():
         key = _server_key(database, recovery.server_key(state_dir))
-        database.writing.execute(_FORGET_WRITERS, int(clock.now_s()) - WRITER_KEPT_S)
+        database.writing.execute(_FORGET_WRITERS, WRITER_KEPT_S)
         index.account_count = recovery.count_accounts(database.writer)
     recent = RecentContents()
     availability = Availability(log)
@@ -161,7 +163,7 @@ def open_shared(
         cache,
         store.board,
         store.outbound_board,
-        peers.directory,
+        peers,
         availability,
     )
     return store

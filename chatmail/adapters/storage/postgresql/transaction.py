@@ -77,7 +77,8 @@ _SEAL: Final = """WITH
             %s::bigint[], %s::text[], %s::bigint[]) AS new (uid_next, highest_modseq,
             messages, unseen, deleted, octets, keywords, id)
         WHERE mailboxes.id = new.id),
-    mark AS (INSERT INTO writers (id, batch, seen_s) VALUES (%s, %s, %s)
+    mark AS (INSERT INTO writers (id, batch, seen_s)
+        VALUES (%s, %s, extract(epoch from clock_timestamp())::bigint)
         ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, seen_s = excluded.seen_s)
     SELECT pg_notify(%s, notice) FROM unnest(%s::text[]) AS notice"""
 
@@ -200,7 +201,6 @@ class SharedTransaction(Transaction):
             *_columns(self.changed_heads(), 8),
             process,
             batch,
-            self.now_s,
             CHANNEL,
             texts(str(process), self.told()),
         )

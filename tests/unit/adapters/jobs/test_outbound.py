@@ -584,6 +584,40 @@ async def test_an_operators_retry_is_followed_at_once(autojump_clock: trio.abc.C
         assert len(relay.transport.attempts) == tried + 1
 
 
+async def test_whoever_may_be_taken_for_dead_takes_its_hands_off(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    relay, runner = make()
+    relay.schedule(per_destination=1)
+    relay.transport.pauses[PEER] = 1000.0
+    for number in range(3):
+        relay.enqueue(f"u{number}@{PEER}")
+    keep_alive, is_away = relay.queue.keep_alive, False
+
+    async def maybe_keep_alive() -> int:
+        if is_away:
+            await trio.sleep(20)
+            raise TransientFailure("away")
+        return await keep_alive()
+
+    relay.queue.keep_alive = maybe_keep_alive  # type: ignore[method-assign]
+    async with running(relay, runner):
+        await trio.sleep(300)
+        assert relay.queue.beats >= 30
+        assert relay.transport.running[PEER] == 1
+        is_away = True
+        now_s = relay.clock.now_s()
+        relay.memory.remember(
+            PeerHealth(domain=PEER, not_before_s=now_s + 500, updated_s=int(now_s))
+        )
+        await trio.sleep(20)
+        assert relay.transport.running[PEER] == 1
+        await trio.sleep(20)
+        assert relay.transport.running[PEER] == 0
+        assert len(relay.transport.attempts) == 1
+    assert len(await relay.claimed()) == 2  # the third was under way: it waits for its retry
+
+
 async def test_an_idle_runner_sleeps(autojump_clock: trio.abc.Clock) -> None:
     relay, runner = make()
     looks = 0

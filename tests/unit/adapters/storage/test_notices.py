@@ -19,13 +19,24 @@ def test_what_is_told_is_heard() -> None:
         notices.REPORTS,
         notices.OUTBOUND,
         notices.PEERS,
+        notices.peer_learned("[IPv6:2001:db8::1]"),
     ]
     (text,) = notices.texts("99", told)
-    assert text == "99 m7:912 n3 a4 t5 s6 r o f"
+    assert text == "99 m7:912 n3 a4 t5 s6 r o f h[IPv6:2001:db8::1]"
     news = News()
     assert not news
     news.add(text, "98")
-    assert news == News({7}, {3}, {4}, {5}, settings=True, reports=True, outbound=True, peers=True)
+    assert news == News(
+        {7},
+        {3},
+        {4},
+        {5},
+        settings=True,
+        reports=True,
+        outbound=True,
+        peers=True,
+        learned={"[IPv6:2001:db8::1]"},
+    )
     assert news
 
 

@@ -14,6 +14,7 @@ from chatmail.domain.model.federation import (
     PeerHealth,
     PeerOverride,
     PeerRule,
+    StsPolicy,
 )
 from chatmail.domain.model.message import Body
 from chatmail.domain.model.outbound import (
@@ -125,6 +126,98 @@ async def test_a_process_that_starts_again_gets_its_own_leases_back(database: Da
         database.count = 10
         async with database.store() as again:
             assert keys(await claim(again)) == [(2, "bob@peer.test"), (3, "bob@peer.test")]
+
+
+def fall_silent(stores: Stores, seconds: int) -> None:
+    """As if a process had committed nothing for so long."""
+    process = int(stores.store.listener._process)
+    statement = "UPDATE writers SET seen_s = seen_s - %s WHERE id = %s"
+    stores.store._writer._committer._database.writing.execute(statement, seconds, process)
+
+
+async def test_a_dead_processs_mail_is_taken_over_and_a_living_ones_is_not(pair: Pair) -> None:
+    one, other = pair
+    await one.deliver(outbound=make_outbound(1))
+    await other.deliver(outbound=make_outbound(2, leased_until_s=NOW_S + 1800))
+    assert len(await claim(one, lease_s=1800)) == 1
+    assert await other.outbound.keep_alive() == 0
+    fall_silent(one, 30)
+    assert await other.outbound.keep_alive() == 0
+    await one.outbound.keep_alive()
+    fall_silent(one, 30)
+    assert await other.outbound.keep_alive() == 0
+    fall_silent(one, 15)
+    with trio.fail_after(10):
+        await other.outbound.wait_for_more()
+        assert await other.outbound.keep_alive() == 1
+        await other.outbound.wait_for_more()
+    assert keys(await claim(other)) == [(1, "bob@peer.test")]
+    assert "queue_taken_over" in other.log.events
+    assert await claim(one) == []
+
+
+async def test_a_process_that_was_taken_for_dead_cannot_give_away_what_another_has(
+    pair: Pair,
+) -> None:
+    one, other = pair
+    for number in (1, 2, 3):
+        await one.deliver(outbound=make_outbound(number))
+    retried, returned, delivered = await claim(one, lease_s=1800)
+    fall_silent(one, 60)
+    assert await other.outbound.keep_alive() == 3
+    assert len(await claim(other, lease_s=1800)) == 3
+    ends = ((retried, SettlementKind.RETRY), (returned, None), (delivered, DELIVERED))
+    await one.outbound.settle(settled_as(*ends, due_s=NOW_S))
+    assert await claim(one) == []
+    left = await other.outbound.page(EVERYTHING, None, 9)
+    assert [(int(entry.message.id), entry.attempts) for entry in left] == [(1, 0), (2, 0)]
+
+
+async def test_what_one_process_learned_the_other_knows(pair: Pair) -> None:
+    one, other = pair
+    known = PeerHealth(domain="a.test", updated_s=NOW_S, not_before_s=NOW_S + 60.0)
+    one.peer_memory.remember(known)
+    await one.peer_memory.save(NOW_S)
+    await until(lambda: other.peer_memory.health("a.test") == known)
+    # What is here and newer stays until it is stored.
+    newer = attrs.evolve(known, updated_s=NOW_S + 2, not_before_s=0.0)
+    other.peer_memory.remember(newer)
+    one.peer_memory.remember(attrs.evolve(known, updated_s=NOW_S + 1, smtp_fail_streak=1))
+    await one.peer_memory.save(NOW_S)
+    await other.peer_memory.reload(["a.test"])
+    assert other.peer_memory.health("a.test") == newer
+    await other.peer_memory.save(NOW_S)
+    await until(lambda: one.peer_memory.health("a.test") == newer)
+
+
+async def test_what_one_process_forgets_the_other_forgets(pair: Pair) -> None:
+    one, other = pair
+    known = PeerHealth(domain="a.test", updated_s=NOW_S, not_before_s=NOW_S + 60.0)
+    policy = StsPolicy(
+        domain="a.test", id="1", mode="enforce", mx=("x.test",), expires_s=NOW_S, fetched_s=1
+    )
+    other.peer_memory.remember(known)
+    other.peer_memory.remember_sts(policy)
+    await other.peer_memory.save(NOW_S)
+    await until(lambda: one.peer_memory.health("a.test") == known)
+    assert one.peer_memory.forget("a.test")
+    await one.peer_memory.save(NOW_S)
+    await until(lambda: other.peer_memory.health("a.test") == PeerHealth(domain="a.test"))
+    assert other.peer_memory.sts("a.test") is None
+
+
+async def test_what_was_learned_meanwhile_is_read_after_a_lost_connection(pair: Pair) -> None:
+    one, other = pair
+    one.store.listener.heed = _deaf  # type: ignore[method-assign]
+    known = PeerHealth(domain="a.test", updated_s=NOW_S)
+    other.peer_memory.remember(known)
+    await other.peer_memory.save(NOW_S)
+    await one.store.listener.look_at_everything()
+    assert one.peer_memory.health("a.test") == known
+
+
+async def _deaf(news: object) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 async def test_an_operators_word_to_one_process_counts_for_all(pair: Pair) -> None:
