@@ -95,7 +95,8 @@ class HostRelay(ConfiguredRelay):
                 f'\n{face} = ["127.0.0.1:{port}"]', f'\n{face} = ["0.0.0.0:{port}"]'
             )
         who = f'domain = "{self.name}"' if self.name else f'ip = "{self.place.address}"'
-        text = text.replace('ip = "127.0.0.1"\nhostname = "127.0.0.1"\n', f"{who}\n", 1)
+        text = text.replace('ip = "127.0.0.1"\n', f"{who}\n", 1)
+        text = text.replace('hostname = "127.0.0.1"\n', "", 1)
         self.config.write_text(text)
 
 

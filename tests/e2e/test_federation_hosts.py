@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import wire
+from tests.e2e.configured import Table
 from tests.e2e.cores import Cores, await_text, introduce
 from tests.e2e.dns_zone import DnsServer
 from tests.e2e.federation import Signer
 from tests.e2e.peers import OK, Answer, HttpPeer, SmtpPeer, SmtpScript
-from tests.e2e.relay import COMMAND, wait_until
-from tests.e2e.separate_hosts import HostRelay, Internet, internet
+from tests.e2e.relay import COMMAND, Relay, wait_until
+from tests.e2e.separate_hosts import Host, HostRelay, Internet, internet
 from tests.e2e.users import User, by_smtp
 
 pytestmark = [
@@ -103,6 +107,76 @@ def test_an_address_with_a_web_server_in_clear_alone_is_reached(
     assert request.all("host") == [there.address]
 
 
+# --- how much one source may take ----------------------------------------------------------------
+
+
+def connected(host: Host, relay: HostRelay, port: int, count: int) -> list[socket.socket]:
+    """Open connections from one host to another."""
+    there = (relay.place.address, port)
+    return host.run(lambda: [socket.create_connection(there, 20) for _ in range(count)])
+
+
+def greeting(client: socket.socket) -> str:
+    return client.recv(1000).decode().strip()
+
+
+def test_one_source_has_fifty_connections_on_port_25(
+    net: Internet, pair: tuple[HostRelay, HostRelay]
+) -> None:
+    """B1.7: the next one is told so; others get in, and so does it when one is over."""
+    relay, host = pair[0], net.host()
+    with contextlib.ExitStack() as stack:
+        for client in connected(host, relay, 25, 50):
+            stack.enter_context(client)
+            assert greeting(client).startswith("220 ")
+        [more] = connected(host, relay, 25, 1)
+        with more:
+            assert greeting(more) == "421 4.7.0 Too many connections"
+            assert more.recv(1) == b""
+        [other] = connected(pair[1].place, relay, 25, 1)
+        with other:
+            assert greeting(other).startswith("220 ")
+
+    def has_room() -> bool:
+        [again] = connected(host, relay, 25, 1)
+        with again:
+            return greeting(again).startswith("220 ")
+
+    wait_until("there is room again", has_room)
+
+
+def test_one_source_has_eight_posts_on_their_way(
+    net: Internet, pair: tuple[HostRelay, HostRelay]
+) -> None:
+    """B2.6, http.trusted_proxies: a name in a header makes no other source of it."""
+    relay, host = pair[0], net.host()
+    head = (
+        "POST /mxdeliv HTTP/1.1\r\nHost: x\r\nX-Mail-From: c@peer.test\r\n"
+        f"X-Mail-To: b@{relay.domain}\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n"
+    )
+
+    def post(place: Host, field: str = "") -> ssl.SSLSocket:
+        [plain] = connected(place, relay, 443, 1)
+        client = wire.tls().wrap_socket(plain)
+        client.sendall(f"{head}{field}\r\n".encode())
+        return client
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            waits = stack.enter_context(post(host))
+            assert waits.recv(4096).startswith(b"HTTP/1.1 100 ")
+        for field in ("", "X-Forwarded-For: 192.0.2.55\r\n"):
+            with post(host, field) as refused:
+                answer = refused.recv(4096)
+                while b"HTTP/1.1 429 " not in answer:  # it may be told to go on first
+                    octets = refused.recv(4096)
+                    assert octets, answer
+                    answer += octets
+                assert b"\r\nretry-after: 30\r\n" in answer.lower()
+        with post(pair[1].place) as other:
+            assert other.recv(4096).startswith(b"HTTP/1.1 100 ")
+
+
 @pytest.fixture(scope="module")
 def dns(net: Internet) -> DnsServer:
     return net.dns()
@@ -122,6 +196,73 @@ def test_names_work_across_hosts(net: Internet, dns: DnsServer, alice: User) -> 
     bob = user_of(net.relay("two.test", dns))
     await_message(bob, send(alice, bob.address))
     await_message(alice, send(bob, alice.address))
+
+
+ASKED = {
+    443: (b"POST /mxdeliv HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 400 "),
+    25: (b"NOOP\r\n", b"250 2.0.0"),
+}
+
+
+@pytest.mark.parametrize("hostname", ["", "mx.zone2.test"], ids=["one-name", "two-names"])
+def test_the_zone_that_is_printed_is_all_that_is_needed(
+    net: Internet, dns: DnsServer, alice: User, hostname: str
+) -> None:
+    """C1, C1.2: its MX is a name with `/mxdeliv`, port 25 and a certificate; its key verifies."""
+    name = "zone2.test" if hostname else "zone1.test"
+    names = [each for each in (name, hostname, f"mta-sts.{name}") if each]
+    relay = net.relay(
+        name,
+        dns,
+        server={"hostname": f'"{hostname or name}"'},
+        tls=files(net, *names),
+    )
+    bob = user_of(relay)
+    dns.zone.forget(name)
+    publish(dns, said(relay, "dns", "zone"))
+    assert dns.zone.records[(name, "MX")] == [f"10 {hostname or name}."]
+    dns.zone.forget_queries()
+    await_message(bob, send(alice, bob.address))
+    await_message(alice, send(bob, alice.address))
+    assert dns.zone.asked(hostname or name, "A")
+    assert dns.zone.asked(f"opendkim._domainkey.{name}", "TXT")
+    for port in (443, 25):
+        [plain] = connected(relay.place, relay, port, 1)
+        greet_until_tls(plain, port)
+        trusting = ssl.create_default_context(cafile=str(net.authority.certificate))
+        with trusting.wrap_socket(plain, server_hostname=hostname or name) as client:
+            client.sendall(ASKED[port][0])
+            assert client.recv(4096).startswith(ASKED[port][1])
+
+
+def greet_until_tls(client: socket.socket, port: int) -> None:
+    """Bring a connection to where TLS begins."""
+    for command in (b"EHLO x\r\n", b"STARTTLS\r\n") if port == 25 else ():
+        assert client.recv(4096).startswith((b"220 ", b"250-"))
+        client.sendall(command)
+    if port == 25:
+        assert client.recv(4096).startswith(b"220 ")
+
+
+def files(net: Internet, *names: str) -> Table:
+    """A certificate for these names, as configuration."""
+    certificate, key = net.authority.issue(*names)
+    return {"mode": '"files"', "cert": f'"{certificate}"', "key": f'"{key}"'}
+
+
+def said(relay: Relay, *arguments: str) -> str:
+    """What a command of the program says about a relay."""
+    command = [*COMMAND, *arguments, "--config", str(relay.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+def publish(dns: DnsServer, zone: str) -> None:
+    """Put the lines of a zone file into DNS."""
+    for line in zone.splitlines():
+        if line.strip() and not line.startswith(";"):
+            name, _, _, kind, text = line.split(maxsplit=4)
+            known = dns.zone.records.get((name.rstrip("."), kind), [])
+            dns.zone.put(name, kind, *known, text)
 
 
 def test_a_loop_is_seen_though_we_listen_everywhere(
@@ -211,8 +352,7 @@ def test_an_exchanger_has_to_be_in_the_policy(
 
 def reason(relay: HostRelay, domain: str) -> str:
     """What the operator is told of the mail that waits for a domain."""
-    command = [*COMMAND, "queue", "why", domain, "--json", "--config", str(relay.config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    return said(relay, "queue", "why", domain, "--json")
 
 
 def test_a_policy_that_is_elsewhere_is_no_policy(dns: DnsServer, alice: User, town: Town) -> None:
