@@ -37,6 +37,7 @@ from chatmail.domain.wire.imap.search_keys import (
     SearchSet,
 )
 from chatmail.domain.wire.imap.search_sections import Section, sections, simple_section
+from chatmail.domain.wire.imap.search_sieve import Sieve
 from chatmail.domain.wire.imap.sequence import exceeds, format_set
 
 CHUNK_OCTETS: Final = 64 * 1024
@@ -155,6 +156,7 @@ class _Looking:
         self._key = key
         self._depth = needs_content(key)
         self._texts = count_texts(key)
+        self._sieve = Sieve(key)
         self._work_left = MAX_WORK
         self._waiting: list[MailboxEntry] = []
         self._waiting_octets = 0
@@ -218,6 +220,10 @@ class _Looking:
     async def _feed(self, probe: ContentProbe, entry: MailboxEntry) -> None:
         read = self._store.read
         whole = await read(entry, 0, entry.size) if entry.size <= WHOLE_OCTETS else None
+        if self._sieve.is_useful and not await self._may_hold(entry, whole):
+            probe.rule_out()
+            if self._sieve.is_all:
+                return
         header = whole or await read(entry, 0, entry.header_size)
         header = header[: entry.header_size]
         probe.header(header)
@@ -229,9 +235,25 @@ class _Looking:
             probe.begin(section)
             for start in range(section.start, section.stop, CHUNK_OCTETS):
                 stop = min(start + CHUNK_OCTETS, section.stop)
-                chunk = whole[start:stop] if whole else await read(entry, start, stop - start)
+                chunk = await self._chunk(entry, whole, start, stop)
                 if await self._show(probe, chunk, is_last=stop == section.stop):
                     return
+
+    async def _may_hold(self, entry: MailboxEntry, whole: bytes | None) -> bool:
+        """Say whether the message has to be read as a person does."""
+        sieving = self._sieve.start()
+        for start in range(0, entry.size, CHUNK_OCTETS):
+            chunk = await self._chunk(entry, whole, start, start + CHUNK_OCTETS)
+            for at in range(0, len(chunk), STEP_OCTETS):
+                if sieving.may_hold(chunk[at : at + STEP_OCTETS]):
+                    return True
+                await self.pace.tick()
+        return False
+
+    async def _chunk(
+        self, entry: MailboxEntry, whole: bytes | None, start: int, stop: int
+    ) -> bytes:
+        return whole[start:stop] if whole else await self._store.read(entry, start, stop - start)
 
     async def _show(self, probe: ContentProbe, chunk: bytes, *, is_last: bool) -> bool:
         """Show the octets to the probe; True: it needs no more."""
@@ -246,10 +268,7 @@ class _Looking:
     async def _sections(self, entry: MailboxEntry, whole: bytes | None) -> list[Section]:
         scanner = StructureScanner()
         for start in range(0, entry.size, CHUNK_OCTETS):
-            if whole:
-                chunk = whole[start : start + CHUNK_OCTETS]
-            else:
-                chunk = await self._store.read(entry, start, CHUNK_OCTETS)
+            chunk = await self._chunk(entry, whole, start, start + CHUNK_OCTETS)
             for at in range(0, len(chunk), SCAN_OCTETS):
                 scanner.feed(chunk[at : at + SCAN_OCTETS])
                 await self.pace.tick()

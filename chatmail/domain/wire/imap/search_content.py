@@ -100,6 +100,10 @@ class ContentProbe:
         """Say whether more of the body cannot change any answer."""
         return not self._open
 
+    def rule_out(self) -> None:
+        """Note that no text is in the message."""
+        self._open = []
+
     def header(self, block: bytes) -> None:
         """Look into a header block: raw octets with the empty line that ends it."""
         names = {key.name.lower() for key in self._found if isinstance(key, SearchHeader)}

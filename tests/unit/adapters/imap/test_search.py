@@ -267,6 +267,32 @@ async def test_decoded_text(letter: bytes, query: str, is_found: bool) -> None:
         assert lines == [b"* SEARCH" + b" 1" * is_found]
 
 
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_what_cannot_hold_the_text_is_not_taken_apart(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """An encrypted message costs a fiftieth of what reading it would."""
+    world = World()
+    letter = MESSAGE.replace(b"Chat-Version", b"Content-Type: multipart/mixed; boundary=b\r\nX")
+    world.deliver(letter + b"--b\r\n\r\n" + b"armor " * (size // 6) + b"\r\n--b--\r\n")
+    taken_apart = 0
+    probe = search.ContentProbe
+
+    class CountingProbe(probe):  # type: ignore[misc, valid-type]
+        def header(self, block: bytes) -> None:
+            nonlocal taken_apart
+            taken_apart += 1
+            super().header(block)
+
+    monkeypatch.setattr(search, "ContentProbe", CountingProbe)
+    async with world.session() as client:
+        assert await client.ok(b'SEARCH OR BODY "nowhere at all" TEXT "nor here"') == [b"* SEARCH"]
+        assert not taken_apart
+        assert await client.ok(b"SEARCH BODY armor") == [b"* SEARCH 1"]
+        assert await client.ok(b"SEARCH NOT BODY nowhere FROM ann") == [b"* SEARCH 1"]
+        assert taken_apart == 2
+
+
 async def test_headers_are_read_in_batches() -> None:
     world = World()
     for _ in range(300):
