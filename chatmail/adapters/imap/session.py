@@ -135,6 +135,7 @@ class Session:
         "_out_octets",
         "_received_s",
         "_slice_left_s",
+        "_teller",
         "_waits_since_s",
         "account_or_none",
         "failures",
@@ -189,6 +190,7 @@ class Session:
         self._events = 0
         self.is_waiting = False
         self._idle_scope: trio.CancelScope | None = None
+        self._teller: Callable[[], bool] | None = None
         self._farewell: bytes | None = None
 
     @property
@@ -338,13 +340,20 @@ class Session:
         return octets
 
     async def receive_or_wake(
-        self, deadline: float, *, is_idle: bool = True, is_deaf: bool = False
+        self,
+        deadline: float,
+        *,
+        is_idle: bool = True,
+        is_deaf: bool = False,
+        teller: Callable[[], bool] | None = None,
     ) -> bytes | None:
         """Flush, then wait for octets, a hint or `deadline`; None for the latter two.
 
         Args:
             is_idle: news of the selected mailbox may always be told, so it ends the wait.
             is_deaf: no hint ends the wait, so that the client is heard between two bursts.
+            teller: told of a change of the selected mailbox; True: so is the client, and the wait
+                goes on.
         """
         await self.flush()
         if self._farewell is not None:
@@ -361,8 +370,9 @@ class Session:
                 idle_scope.cancel()
             if self.is_woken and self.notifier is not None and not is_deaf:
                 idle_scope.cancel()
+            self._teller = teller
             octets = await self.stream.receive_some()
-        self._idle_scope = None
+        self._teller = self._idle_scope = None
         if octets is None:
             self.is_waiting = False
             return None
@@ -387,7 +397,9 @@ class Session:
         """The selected mailbox has changed."""
         if self.selection is not None:
             self.selection.is_dirty = True
-            self.wake_notifier()
+            if self._teller is None or not self._teller():
+                self._teller = None
+                self.wake_notifier()
 
     def wake_notifier(self) -> None:
         """Something has changed that this session may have asked to be told of."""
@@ -511,6 +523,32 @@ class Session:
             selection.is_dirty = True  # it may not be told now
         elif notifier is not None and changes.arrived:
             await notifier.tell_arrivals([entry.uid for entry in changes.arrived])
+        return False
+
+    def push_arrivals(self) -> bool:
+        """Tell a client in IDLE of new messages while the session's own task waits.
+
+        Returns:  False: that task has to look, and to flush.
+        """
+        selection = self.selected
+        mailbox, view = selection.mailbox, selection.view
+        changes = mailbox.changes_now(view.modseq, view.uid_next)
+        if changes is None or not changes.arrived or self._farewell is not None:
+            return False
+        octets = view.update(
+            changes,
+            *mailbox.uids(),
+            Permit.ALL,
+            with_uid=True,
+            with_modseq=self.has_condstore,
+            by_vanished=self.has_qresync,
+        )
+        if octets is None:
+            return False
+        selection.is_dirty = False
+        if self.stream.send_now(octets):
+            return True
+        self._out.append(b"")  # what is left leaves with the next flush
         return False
 
     def leave(self) -> None:

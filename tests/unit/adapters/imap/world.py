@@ -12,6 +12,7 @@ import trio.testing
 
 from chatmail.adapters.imap.server import serve_connection
 from chatmail.adapters.imap.services import ImapServices
+from chatmail.adapters.imap.spree import Spree
 from chatmail.adapters.net.errors import PeerGone
 from chatmail.domain.model.account import Account, AccountId, Credentials
 from chatmail.domain.model.address import EmailAddress
@@ -204,6 +205,8 @@ class MemoryStream:
         self._deflater = None
         self._may_send = True
         self.writes: list[bytes] = []
+        self.is_full = False  # as if the kernel took nothing
+        self._rest = b""
 
     async def receive_some(self) -> bytes:
         octets = bytes(await self._stream.receive_some(65536))
@@ -213,6 +216,7 @@ class MemoryStream:
         return self._inflater.decompress(octets)
 
     async def send_all(self, data: bytes) -> None:
+        data, self._rest = self._rest + data, b""
         self.writes.append(bytes(data))
         if self._deflater is not None:
             assert self._may_send, "compressed octet before the client's first"
@@ -221,6 +225,22 @@ class MemoryStream:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise PeerGone("gone") from None
+
+    def send_now(self, data: bytes) -> bool:
+        if self.is_full:
+            self._rest += data
+            return False
+        self.writes.append(bytes(data))
+        if self._deflater is not None:
+            assert self._may_send, "compressed octet before the client's first"
+            data = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        sender = self._stream.send_stream
+        try:
+            sender._outgoing.put(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        sender.close_hook()  # a memory stream's pump, without a checkpoint
+        return True
 
     async def start_tls(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -340,6 +360,7 @@ class World:
         self.sessions = FakeSessions()
         self.drain = FakeDrain()
         self.log = FakeLog()
+        self.spree = Spree()
         self.authenticate = FakeAuthenticate()
         self.append = FakeAppend(self.state, self.intake)
         self.clock = FakeClock()
@@ -367,6 +388,7 @@ class World:
             clock=self.clock,
             drain=self.drain,
             log=self.log,
+            spree=self.spree,
         )
 
     def deliver(
