@@ -1,4 +1,8 @@
-"""IDLE: the same task that serves the commands waits, and a hint cancels its wait.
+"""IDLE: the same task that serves the commands waits.
+
+News of arrivals is written by whoever brings it, while that task waits on: to wake it, to let it
+write and to make it wait again costs three times as much. Everything else, and what cannot be told
+at once, cancels its wait (docs/adr/0012).
 
 The `+` leaves first and alone: core puts what comes before it into a queue that it does not look
 at for minutes (trap T7). New mail is one EXISTS per burst; flags alone are gathered for a second,
@@ -9,6 +13,7 @@ Source:  RFC 2177; spec mail 4.4 (IDLE), 4.6.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Final
 
 import trio
@@ -64,15 +69,31 @@ async def idle(session: Session, tag: bytes, command: Idle) -> bytes:
 async def _wait_for_done(session: Session) -> IdleDone | Rejected:
     keepalive_s = session.services.settings().imap.idle_keepalive_s
     pace = _Pace(keepalive_s, session.started_s)
+    teller = partial(_tell_at_once, session, pace) if session.notifier is None else None
     while True:
         event: Event = session.machine.next_event()
         if isinstance(event, IdleDone | Rejected):
             return event
         assert event is NEED_DATA  # noqa: S101  an idle machine yields nothing else
         until = await _tell(session, pace)
-        octets = await session.receive_or_wake(until)
+        octets = await session.receive_or_wake(until, teller=teller)
         if octets is not None:
             session.machine.receive_data(octets)
+
+
+def _tell_at_once(session: Session, pace: _Pace) -> bool:
+    """Write what is due from whatever task; False: the session's own task has to do it."""
+    now = trio.current_time()
+    if now < pace.quiet_until or not session.services.spree.goes_on(now):
+        return False
+    try:
+        is_told = session.push_arrivals()
+    except Exception:  # noqa: BLE001  shows again in the session's own task, behind its guard
+        return False
+    if is_told:
+        pace.wrote(now)
+        pace.quiet_until = now + BURST_S
+    return is_told
 
 
 async def _tell(session: Session, pace: _Pace) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from chatmail.adapters.imap.spree import Spree
 from chatmail.adapters.net.turns import Turns
 from chatmail.domain.model.account import Account
 from chatmail.domain.model.mailbox import AppendReceipt, Flags, MailboxInfo
@@ -36,6 +37,9 @@ class ByteStream(Protocol):
 
     async def send_all(self, data: bytes) -> None:
         """Send all of it. Raises PeerGone."""
+
+    def send_now(self, data: bytes) -> bool:
+        """Send without waiting; False: `send_all` has to be called, be it with nothing."""
 
     async def start_tls(self) -> None:
         """Do the handshake of STARTTLS. Raises PeerGone."""
@@ -107,3 +111,4 @@ class ImapServices:
     drain: DrainSignal
     log: Log
     turns: Turns = attrs.field(factory=Turns)
+    spree: Spree = attrs.field(factory=Spree)

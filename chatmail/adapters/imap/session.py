@@ -11,7 +11,7 @@ far away or lifted while a command runs, so neither a timeout nor a drain cuts a
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 import trio
@@ -67,6 +67,7 @@ class Session(Output):
         "_idle_scope",
         "_received_s",
         "_slice_left_s",
+        "_teller",
         "_waits_since_s",
         "account_or_none",
         "failures",
@@ -116,6 +117,7 @@ class Session(Output):
         self._events = 0
         self.is_waiting = False
         self._idle_scope: trio.CancelScope | None = None
+        self._teller: Callable[[], bool] | None = None
         self._farewell: bytes | None = None
 
     @property
@@ -257,13 +259,20 @@ class Session(Output):
         return octets
 
     async def receive_or_wake(
-        self, deadline: float, *, is_idle: bool = True, is_deaf: bool = False
+        self,
+        deadline: float,
+        *,
+        is_idle: bool = True,
+        is_deaf: bool = False,
+        teller: Callable[[], bool] | None = None,
     ) -> bytes | None:
         """Flush, then wait for octets, a hint or `deadline`; None for the latter two.
 
         Args:
             is_idle: news of the selected mailbox may always be told, so it ends the wait.
             is_deaf: no hint ends the wait, so that the client is heard between two bursts.
+            teller: told of a change of the selected mailbox; True: so is the client, and the wait
+                goes on.
         """
         await self._flush_and_stand_back()
         if self._farewell is not None:
@@ -280,8 +289,9 @@ class Session(Output):
                 idle_scope.cancel()
             if self.is_woken and self.notifier is not None and not is_deaf:
                 idle_scope.cancel()
+            self._teller = teller
             octets = await self.stream.receive_some()
-        self._idle_scope = None
+        self._teller = self._idle_scope = None
         if octets is None:
             self.is_waiting = False
             return None
@@ -306,7 +316,9 @@ class Session(Output):
         """The selected mailbox has changed."""
         if self.selection is not None:
             self.selection.is_dirty = True
-            self.wake_notifier()
+            if self._teller is None or not self._teller():
+                self._teller = None
+                self.wake_notifier()
 
     def wake_notifier(self) -> None:
         """Something has changed that this session may have asked to be told of."""
@@ -419,6 +431,32 @@ class Session(Output):
             await notifier.tell_arrivals([one.uid for one in changes.arrived if one.uid not in own])
         if self.has_qresync and not has_modseq and (changes.arrived or changes.expunged):
             self.send(all_told(changes.highest_modseq))
+        return False
+
+    def push_arrivals(self) -> bool:
+        """Tell a client in IDLE of new messages while the session's own task waits.
+
+        Returns:  False: that task has to look, and to flush.
+        """
+        selection = self.selected
+        mailbox, view = selection.mailbox, selection.view
+        changes = mailbox.changes_now(view.modseq, view.uid_next)
+        if changes is None or not changes.arrived or self._farewell is not None:
+            return False
+        octets = view.update(
+            changes,
+            *mailbox.uids(),
+            Permit.ALL,
+            with_uid=True,
+            with_modseq=self.has_condstore,
+            by_vanished=self.has_qresync,
+        )
+        if octets is None:
+            return False
+        selection.is_dirty = False
+        if self.stream.send_now(octets):
+            return True
+        self._out.append(b"")  # what is left leaves with the next flush
         return False
 
     def leave(self) -> None:

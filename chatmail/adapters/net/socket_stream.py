@@ -35,6 +35,7 @@ class SocketStream(trio.abc.Stream):
         "_is_closed",
         "_is_sending",
         "_may_pend",
+        "_rest",
         "send_timeout_s",
         "socket",
     )
@@ -47,6 +48,7 @@ class SocketStream(trio.abc.Stream):
         self._is_closed = False
         self._is_sending = False
         self._may_pend = False  # octets may wait where readability does not tell
+        self._rest: bytes = b""  # what `send_now` could not send
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, at most 64 KiB; `b""` at the end of the stream.
@@ -87,6 +89,8 @@ class SocketStream(trio.abc.Stream):
             self._check_open()
         if self._is_sending:
             raise trio.BusyResourceError("another task is sending on this stream")
+        if self._rest:
+            data, self._rest = b"".join((self._rest, data)), b""
         size = len(data)
         try:
             if size <= WRITE_BYTES:
@@ -98,6 +102,25 @@ class SocketStream(trio.abc.Stream):
             raise trio.BrokenResourceError from error
         if sent < size:
             await self._send_slowly(memoryview(data)[sent:])
+
+    def send_now(self, data: bytes) -> bool:
+        """Send without waiting, while no other task sends.
+
+        Returns:  False: something is left, and leaves with the next `send_all` before what that is
+            given; or the connection is over, as every other call will say. Never raises.
+        """
+        if self._is_closed or self._is_broken:
+            return False
+        if self._rest or self._is_sending or len(data) > WRITE_BYTES:
+            self._rest += data
+            return False
+        try:
+            sent = self._write(data)
+        except OSError:
+            self._is_broken = True
+            return False
+        self._rest = data[sent:]
+        return not self._rest
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes more octets."""

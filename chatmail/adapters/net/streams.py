@@ -105,6 +105,21 @@ class Stream:
             raise PeerGone("sending failed") from error
         self.octets_out += len(data)
 
+    def send_now(self, data: bytes) -> bool:
+        """Send without waiting, from whatever task, while no other one sends.
+
+        Returns:  False: `send_all` has to be called, with nothing if there is nothing more to send;
+            it sends what is left, or raises.
+        """
+        if self._deflation is not None:
+            try:
+                data = self._deflation.pack(data)
+            except PeerGone:
+                self.transport.abort()
+                return False
+        self.octets_out += len(data)
+        return not data or self.transport.send_now(data)
+
     async def start_tls(self) -> None:
         """Do the server's side of a TLS handshake, now.
 

@@ -128,11 +128,10 @@ class SharedMailbox:
         No checkpoint, no thread, while the journal in memory goes back that far.
         Raises:  TransientFailure: old changes could not be read. MailboxGone.
         """
-        head = self._head()
-        self._index.shown.note(head.id, head.uid_next)
+        changes = self.changes_now(modseq, uid_next)
+        if changes is not None:
+            return changes
         loaded = self._loaded
-        if modseq >= loaded.journal_floor:
-            return loaded.changes(modseq, uid_next)
         if loaded.cold:
             await self._load(await self._reader.changed_since(loaded.head.id, modseq))
         while True:
@@ -149,6 +148,13 @@ class SharedMailbox:
         there = set(loaded.uids)
         gone = [uid for uid in gone if uid not in there]
         return loaded.changes(modseq, uid_next, gone)
+
+    def changes_now(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges | None:
+        """Return what was committed after `modseq`; None: the journal does not go back that far."""
+        head = self._head()
+        self._index.shown.note(head.id, head.uid_next)
+        loaded = self._loaded
+        return loaded.changes(modseq, uid_next) if modseq >= loaded.journal_floor else None
 
     def close(self) -> None:
         """Let the store forget the mailbox when memory is wanted."""

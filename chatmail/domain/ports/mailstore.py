@@ -113,6 +113,9 @@ class OpenMailbox(Protocol):
         Cost:  proportional to the changes for a recent `modseq`; no thread.
         """
 
+    def changes_now(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges | None:
+        """Return what `changes_since` returns, None if that would have to wait."""
+
     def close(self) -> None:
         """Let the store forget the mailbox when memory is wanted. Idempotent."""
 

@@ -54,10 +54,11 @@ ALLOWED_BROAD = {
     "chatmail/adapters/net/listeners.py",  # the connection guard
     "chatmail/app/keeper.py",  # the keeper of background jobs
     "chatmail/app/serve.py",  # the command line
+    "chatmail/adapters/imap/idle.py",  # another task's telling must not hurt who publishes
 }
 
 
-def test_broad_except_stands_in_three_places_only() -> None:
+def test_broad_except_stands_in_four_places_only() -> None:
     found = set()
     for path in MODULES:
         for node in ast.walk(parsed(path)):

@@ -387,6 +387,9 @@ class MemoryOpenMailbox:
         return modseq < mailbox.modseq or uid_next < mailbox.uid_next
 
     async def changes_since(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
+        return self.changes_now(modseq, uid_next)
+
+    def changes_now(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges:
         mailbox = self._live()
         self._state.shown[mailbox.id] = mailbox.uid_next
         start = bisect.bisect_left(mailbox.uids, uid_next)

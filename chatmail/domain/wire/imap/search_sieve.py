@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from chatmail.domain.wire.imap.commands import SearchKey, SearchText
 from chatmail.domain.wire.imap.search_content import content_keys
+from chatmail.domain.wire.imap.search_keys import SearchKey, SearchText
 
 MAX_WORDS: Final = 32
 """Each is looked for in every octet: more texts than any client sends are left to turns."""

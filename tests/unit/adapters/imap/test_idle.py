@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from chatmail.adapters.imap.spree import GAP_S, SPREE_S
+from chatmail.domain.wire.imap.view import SelectedView
 from tests.unit.adapters.imap.world import World
 
 
@@ -38,13 +40,62 @@ async def test_new_mail_is_told_at_once(autojump_clock: object) -> None:
         assert trio.current_time() == started
 
 
-async def test_a_burst_is_one_line(autojump_clock: object) -> None:
+async def test_of_a_burst_the_first_is_told_at_once_and_the_rest_is_one_line(
+    autojump_clock: object,
+) -> None:
     world = World()
     async with idling(world) as client:
         for _ in range(5):
             world.deliver()
+        assert await client.line() == b"* 1 EXISTS"
         assert await client.line() == b"* 5 EXISTS"
         assert await client.quiet()
+
+
+async def test_new_mail_is_written_where_it_is_published() -> None:
+    world = World()
+    async with idling(world) as client:
+        world.deliver()
+        assert client.server.writes[-1] == b"* 1 EXISTS\r\n"  # no other task has run
+
+
+async def test_what_the_network_does_not_take_at_once_leaves_before_all_else() -> None:
+    world = World()
+    async with idling(world) as client:
+        client.server.is_full = True
+        world.deliver()
+        await client.send(b"DONE\r\n")
+        assert await client.line() == b"* 1 EXISTS"
+        assert await client.line() == b"i OK Idle completed"
+
+
+async def test_a_bug_in_telling_one_session_does_not_reach_who_publishes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    async with idling(world) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(SelectedView, "update", _fail)
+            world.deliver()
+        assert await client.line() == b"* 1 EXISTS"  # by the session's own task
+
+
+def _fail(*_: object, **__: object) -> None:
+    raise ValueError("a bug")
+
+
+async def test_who_is_not_told_at_once_is_told_by_the_sessions_own_task(
+    autojump_clock: object,
+) -> None:
+    world = World()
+    async with idling(world) as first, idling(world) as second:
+        steps = round(2 * SPREE_S / GAP_S)  # somebody has been telling for a while
+        for step in range(steps):
+            world.spree.goes_on(trio.current_time() - (steps - step) * GAP_S / 2)
+        world.deliver()
+        assert first.server.writes[-1] == second.server.writes[-1] == b"+ idling\r\n"
+        assert await first.line() == b"* 1 EXISTS"
+        assert await second.line() == b"* 1 EXISTS"
 
 
 async def test_mail_right_behind_an_exists_is_gathered_for_20_ms(autojump_clock: object) -> None:

@@ -12,6 +12,7 @@ import trio.testing
 
 from chatmail.adapters.imap.server import serve_connection
 from chatmail.adapters.imap.services import ImapServices
+from chatmail.adapters.imap.spree import Spree
 from chatmail.adapters.net.errors import PeerGone
 from chatmail.adapters.net.turns import Turns
 from chatmail.domain.model.account import Account, AccountId, Credentials
@@ -206,6 +207,8 @@ class MemoryStream:
         self._may_send = True
         self.writes: list[bytes] = []
         self.reads = 0
+        self.is_full = False  # as if the kernel took nothing
+        self._rest = b""
 
     async def receive_some(self) -> bytes:
         self.reads += 1
@@ -216,6 +219,7 @@ class MemoryStream:
         return self._inflater.decompress(octets)
 
     async def send_all(self, data: bytes) -> None:
+        data, self._rest = self._rest + data, b""
         self.writes.append(bytes(data))
         if self._deflater is not None:
             assert self._may_send, "compressed octet before the client's first"
@@ -224,6 +228,22 @@ class MemoryStream:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise PeerGone("gone") from None
+
+    def send_now(self, data: bytes) -> bool:
+        if self.is_full:
+            self._rest += data
+            return False
+        self.writes.append(bytes(data))
+        if self._deflater is not None:
+            assert self._may_send, "compressed octet before the client's first"
+            data = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        sender = self._stream.send_stream
+        try:
+            sender._outgoing.put(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        sender.close_hook()  # a memory stream's pump, without a checkpoint
+        return True
 
     async def start_tls(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -343,6 +363,7 @@ class World:
         self.sessions = FakeSessions()
         self.drain = FakeDrain()
         self.log = FakeLog()
+        self.spree = Spree()
         self.authenticate = FakeAuthenticate()
         self.append = FakeAppend(self.state, self.intake)
         self.clock = FakeClock()
@@ -372,6 +393,7 @@ class World:
             drain=self.drain,
             log=self.log,
             turns=self.turns,
+            spree=self.spree,
         )
 
     def deliver(

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from chatmail.adapters.net.socket_stream import SocketStream
+from chatmail.adapters.net.socket_stream import WRITE_BYTES, SocketStream
 from tests.unit.adapters.net.rig import read_to_end, tcp_pair
 
 
@@ -137,3 +137,32 @@ async def test_a_detached_stream_leaves_the_socket_open() -> None:
     await server.aclose()
     sock.send(b"still here")
     assert await client.receive_some() == b"still here"
+
+
+async def test_what_was_not_sent_now_leaves_first() -> None:
+    server, client = await plain_pair(small_buffers=True)
+    sent = 0
+    while server.send_now(b"%07d\n" % sent):
+        sent += 1
+    assert not server.send_now(b"%07d\n" % (sent + 1))  # behind what is left
+    got = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.send_all, b"")
+        while len(got) < 8 * (sent + 2):
+            got += await client.receive_some()
+    assert bytes(got) == b"".join(b"%07d\n" % number for number in range(sent + 2))
+    await server.send_all(b"after\n")
+    assert await client.receive_some() == b"after\n"
+
+
+async def test_sending_now_never_raises() -> None:
+    server, client = await plain_pair()
+    assert server.send_now(b"x")
+    assert not server.send_now(b"y" * (WRITE_BYTES + 1))  # too much for one step
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.socket.close()
+    with pytest.raises(trio.BrokenResourceError):
+        await server.receive_some()
+    assert not server.send_now(b"x")
+    await server.aclose()
+    assert not server.send_now(b"x")

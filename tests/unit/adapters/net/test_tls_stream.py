@@ -399,3 +399,16 @@ async def test_the_certificate_is_verified_by_a_strict_client(
 ) -> None:
     _server, client = await tls_pair(keeper)
     assert client.version() == "TLSv1.3"
+
+
+async def test_a_record_that_was_not_sent_now_leaves_first(keeper: TlsKeeper) -> None:
+    server, client = await tls_pair(keeper, small_buffers=True)
+    sent = 0
+    while server.send_now(b"%07d\n" % sent):
+        sent += 1
+    got = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.send_all, b"after\n")
+        while not got.endswith(b"after\n"):
+            got += await client.receive_some()
+    assert bytes(got) == b"".join(b"%07d\n" % number for number in range(sent + 1)) + b"after\n"
