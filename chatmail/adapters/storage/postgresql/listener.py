@@ -103,42 +103,59 @@ class Listener:
 
     async def _follow(self, connection: psycopg.Connection[Any]) -> None:
         """Follow notices until the connection is lost. Raises:  StorageFault."""
-        await self._until_done(self.look_at_everything)
+        news = News()
+        await self._until_done(connection, news, self.look_at_everything)
         self._availability.found(PART)
         self.is_listening = True
         while True:
-            has_news = False
-            with trio.move_on_after(POLL_S):
-                await trio.lowlevel.wait_readable(_descriptor(connection))
-                has_news = True
+            has_news = news != News()
+            if not has_news:
+                with trio.move_on_after(POLL_S):
+                    await trio.lowlevel.wait_readable(_descriptor(connection))
+                    has_news = True
             if not has_news:
                 await self._in_thread(self._ping, connection)
-            news = self._gathered(connection)
+            self._gather(connection, news)
             if not has_news:
                 news.mailboxes.update(id for id, one in self._index.loaded.items() if one.pins)
                 if self._availability.is_down:  # a job that succeeds says that it is back
-                    await self._until_done(self._writer.do, ForgetAccounts(()))
-            await self._until_done(self.heed, news)
+                    await self._until_done(connection, news, self._writer.do, ForgetAccounts(()))
+            told, news = news, News()
+            await self._until_done(connection, news, self.heed, told)
 
-    def _gathered(self, connection: psycopg.Connection[Any]) -> News:
-        news = News()
+    def _gather(self, connection: psycopg.Connection[Any], news: News) -> None:
         with driving():
             for notice in connection.notifies(timeout=0):
                 news.add(notice.payload, self._process)
-        return news
 
     def _ping(self, connection: psycopg.Connection[Any]) -> None:
         """Fail if the connection died without a word."""
         with driving():
             connection.execute(b"SELECT pg_notify(%s, %s)", (CHANNEL, f"{self._process} {PING}"))
 
-    async def _until_done(self, function: Callable[..., Any], *args: object) -> None:
-        """Repeat what the server's absence cuts short: what was told is told once."""
+    async def _until_done(
+        self,
+        connection: psycopg.Connection[Any],
+        news: News,
+        function: Callable[..., Any],
+        *args: object,
+    ) -> None:
+        """Repeat what the server's absence cuts short: what was told is told once.
+
+        What comes between two tries goes to `news`. A connection that is lost as well is noticed
+        there, not when the writer has a new one: one absence is told of once, and nobody listens
+        to a dead connection meanwhile.
+
+        Raises:  StorageFault: it is lost. Then everything is looked at again.
+        """
         while True:
             try:
                 await function(*args)
             except TransientFailure:
-                await trio.sleep(RETRY_S)
+                with trio.move_on_after(RETRY_S):
+                    while True:
+                        await trio.lowlevel.wait_readable(_descriptor(connection))
+                        self._gather(connection, news)
             else:
                 return
 

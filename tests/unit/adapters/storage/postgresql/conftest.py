@@ -12,6 +12,7 @@ import trio
 
 from chatmail.adapters.storage.store import StoreOptions
 from tests import postgres
+from tests.patience import PATIENCE_S
 from tests.unit.ports.world import ListLog, Stores, empty_database, postgresql_stores
 
 Pair = tuple[Stores, Stores]
@@ -59,7 +60,7 @@ async def pair(database: Database) -> AsyncIterator[Pair]:
         yield one, other
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> None:
     """Wait for what another task or the server does; there is nothing to await."""
     with trio.fail_after(limit_s):
         while not condition():  # noqa: ASYNC110 - the server tells nobody
@@ -72,5 +73,5 @@ async def hinted(stores: Stores, mailbox: int) -> AsyncIterator[None]:
     woken = trio.Event()
     with stores.hints.subscribe(mailbox, woken.set):
         yield
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             await woken.wait()
