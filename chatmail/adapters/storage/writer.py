@@ -29,6 +29,7 @@ from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.segments import Place
 from chatmail.adapters.storage.transaction import Transaction
 from chatmail.adapters.system.redaction import Public
+from chatmail.adapters.system.threads import OneThread
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import ChatmailError, Overloaded, TransientFailure
 from chatmail.domain.model.mailbox import MailboxHint, MailboxId, Modseq
@@ -170,7 +171,7 @@ class Writer:
         self._queued_octets = 0
         self._in_hand: list[Job] = []
         self._sleeper: trio.lowlevel.Task | None = None
-        self._limiter = trio.CapacityLimiter(1)
+        self._thread = OneThread("chatmail writer")
         self._must_fold = False
         self.has_ended = False
         self.failure: StoreFailed | None = None
@@ -229,6 +230,7 @@ class Writer:
                     await self._checkpoint()
         finally:
             self.has_ended = True
+            self._thread.close()
             left = [*self._in_hand, *self._queue]
             self._queue.clear()
             self._fail(left, "the store is closing")
@@ -343,12 +345,8 @@ class Writer:
             self._log.warning("checkpoint_postponed", reason=Public(str(fault)))
 
     async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
-        # Shielded: a batch that was taken is brought to its end; bounded by the disk alone.
-        with trio.CancelScope(shield=True):
-            result = await trio.to_thread.run_sync(
-                function, *args, limiter=self._limiter, thread_name="chatmail writer"
-            )
-        return result
+        # Never cancelled: a batch that was taken is brought to its end; bounded by the disk alone.
+        return await self._thread.run(function, *args)
 
 
 def is_change(job: Job) -> bool:

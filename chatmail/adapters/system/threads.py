@@ -5,10 +5,13 @@ What a thread has begun is never abandoned: a cancelled caller waits for its end
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from queue import SimpleQueue
 from typing import TypeVar, TypeVarTuple
 
+import outcome
 import trio
 
 from chatmail.domain.model.errors import Overloaded
@@ -57,3 +60,52 @@ class ThreadPool:
         """
         async with self.slot():
             return await self.run_in_slot(function, *args)
+
+
+class OneThread:
+    """A thread of its own for one caller, who makes one call after the other.
+
+    Half the cost of a thread of Trio's cache: no limiter, no copy of the context, no new name in
+    the kernel for each call.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: SimpleQueue[Callable[[], None] | None] | None = None
+
+    async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run a function in the thread, which begins with the first call.
+
+        Cancellation:  has no effect: what was begun is waited for.
+        """
+        caller, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+
+        def call() -> None:
+            result = outcome.capture(function, *args)
+            token.run_sync_soon(trio.lowlevel.reschedule, caller, result)
+
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            # A daemon: where nobody closes it, as in a process that is ending, it waits for ever.
+            threading.Thread(
+                target=_serve, args=(self._calls,), name=self._name, daemon=True
+            ).start()
+        self._calls.put(call)
+        result: T = await trio.lowlevel.wait_task_rescheduled(_stay)
+        return result
+
+    def close(self) -> None:
+        """Let the thread end; a later call begins another one."""
+        if self._calls is not None:
+            self._calls.put(None)
+            self._calls = None
+
+
+def _serve(calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
+        del call  # what it was given must not live on until the next one
+
+
+def _stay(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED

@@ -277,21 +277,23 @@ class Pausing(SqliteDatabase):
 
     go_on: trio.Event | None = None
     durable: trio.Event | None = None
+    token: trio.lowlevel.TrioToken
 
     def commit(self) -> None:
         super().commit()
         if self.go_on is not None:
             go_on, self.go_on = self.go_on, None
             if self.durable is not None:
-                trio.from_thread.run_sync(self.durable.set)
-            trio.from_thread.run(go_on.wait)
+                trio.from_thread.run_sync(self.durable.set, trio_token=self.token)
+            trio.from_thread.run(go_on.wait, trio_token=self.token)
 
 
 async def test_a_load_that_sees_a_commit_first_shares_its_place(opener: Opener) -> None:
     loaded = trio.Event()
     async with opener(new_database=Pausing) as stores:
         account = await stores.account()
-        stores.store._writer._committer._database.go_on = loaded
+        database = stores.store._writer._committer._database
+        database.token, database.go_on = trio.lowlevel.current_trio_token(), loaded
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stores.deliver, account.inbox)
             with trio.fail_after(5):
@@ -316,6 +318,7 @@ async def test_an_expunge_is_not_told_before_it_is_published(opener: Opener) -> 
     async with opener(new_database=Pausing) as stores:
         database = stores.store._writer._committer._database
         opened = await stores.mail.open(account.id, "INBOX")
+        database.token = trio.lowlevel.current_trio_token()
         database.go_on, database.durable = go_on, trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stores.mail.expunge, account.inbox, [2])

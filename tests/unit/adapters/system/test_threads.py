@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 import trio
 
-from chatmail.adapters.system.threads import ThreadPool
+from chatmail.adapters.system.threads import OneThread, ThreadPool
 from chatmail.domain.model.errors import Overloaded
 
 
@@ -62,3 +64,61 @@ async def test_cancelled_waiter_leaves_the_line() -> None:
         with trio.move_on_after(0):
             await pool.run(int)
         assert pool.waiting == 0
+
+
+async def test_one_thread_makes_all_calls_and_passes_results_and_errors() -> None:
+    one = OneThread("chatmail writer")
+    first = await one.run(threading.current_thread)
+    assert first.name == "chatmail writer"
+    assert await one.run(threading.current_thread) is first
+    assert await one.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await one.run(divmod, 7, 0)
+    one.close()
+    await trio.to_thread.run_sync(first.join)
+
+
+async def test_a_call_that_was_begun_is_waited_for() -> None:
+    one, begun, end = OneThread("x"), trio.Event(), threading.Event()
+    token, ended = trio.lowlevel.current_trio_token(), []
+
+    def work() -> None:
+        token.run_sync_soon(begun.set)
+        end.wait()
+        ended.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run, work)
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+        end.set()
+    assert ended
+    one.close()
+
+
+async def test_after_closing_a_call_begins_another_thread() -> None:
+    one = OneThread("x")
+    one.close()
+    first = await one.run(threading.current_thread)
+    one.close()
+    second = await one.run(threading.current_thread)
+    assert first is not second
+    one.close()
+    await trio.to_thread.run_sync(first.join)
+    await trio.to_thread.run_sync(second.join)
+
+
+async def test_what_a_call_was_given_does_not_live_on() -> None:
+    one = OneThread("x")
+
+    class Thing:
+        pass
+
+    thing = Thing()
+    seen = weakref.ref(thing)
+    await one.run(lambda _: None, thing)
+    del thing
+    await one.run(int)  # the thread has left the first call
+    gc.collect()
+    assert seen() is None
+    one.close()
