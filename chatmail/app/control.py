@@ -79,6 +79,7 @@ class RunningRelay:
                 "generation": relay.settings.generation,
                 "pending_reload": list(relay.settings.pending()),
             },
+            "warnings": [_DEBUG] if relay.boot.log.level == "debug" else [],
             "checks": [
                 {"name": check.name, "ok": check.ok, "remedy": check.remedy}
                 for check in relay.checks()
@@ -88,6 +89,10 @@ class RunningRelay:
     def _service(self, name: str) -> dict[str, object]:
         crowd = self._relay.listeners[name].face.crowd
         return {"name": name, "connections": crowd.present, "unique_ips": crowd.sources}
+
+
+_DEBUG: Final = "log.level is debug: more is written than an operator needs every day"
+"""Spec policy 6: said for as long as it is so."""
 
 
 def control_services(relay: Relay, running: RunningRelay) -> ControlServices:

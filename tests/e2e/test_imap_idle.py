@@ -241,6 +241,37 @@ def test_a_session_that_idles_elsewhere_is_not_written_to(relay: Relay) -> None:
         assert sessions[0][0].done(tags[0][0]).lines == []
 
 
+@pytest.mark.parametrize("word", ["CLOSE", "EXPUNGE"])
+def test_an_expunge_wakes_all_who_idle_there_and_nobody_else(relay: Relay, word: str) -> None:
+    """15 and 11, scaled down: four accounts, 25 sessions each."""
+    accounts = [newcomer(relay) for _ in range(4)]
+    for account in accounts:
+        fill(relay, account, 3)
+    with contextlib.ExitStack() as stack:
+        sessions = [
+            [stack.enter_context(client(relay, account, "INBOX")) for _ in range(25)]
+            for account in accounts
+        ]
+        tags = [[raw.idle() for raw in group] for group in sessions]
+        with client(relay, accounts[1], "INBOX") as device:
+            device.ok("UID STORE 1,3 +FLAGS.SILENT (\\Deleted)")
+            for raw in sessions[1]:
+                told = {raw.idle_line(), raw.idle_line()}
+                assert all(b"\\Deleted" in line for line in told)
+            began = time.monotonic()
+            device.ok(word)
+            for raw in sessions[1]:
+                assert [raw.idle_line() for _ in range(2)] == [b"* 3 EXPUNGE", b"* 1 EXPUNGE"]
+            took = time.monotonic() - began
+        print(f"{word} to the last of 50 lines: {took * 1000:.0f} ms")
+        assert took < 2
+        others = [raw for group in sessions if group is not sessions[1] for raw in group]
+        assert [raw for raw in others if has_input(raw) and not raw.is_silent(0.05)] == []
+        for raw, tag in zip(sessions[1], tags[1], strict=True):
+            assert raw.done(tag).lines == []
+            assert raw.ok("FETCH 1:* (UID)").lines == [b"* 1 FETCH (UID 2)"]
+
+
 def test_sighup_keeps_idle_and_its_news(relay: Relay) -> None:
     """Contract 1: a reload closes nothing, and what comes afterwards is told."""
     account = newcomer(relay)

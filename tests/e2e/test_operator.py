@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from tests.e2e import wire
 from tests.e2e.configured import ConfiguredRelay, running
 from tests.e2e.mailbox import newcomer
+from tests.e2e.raw import client
+from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.test_settings import said, tool
 from tests.e2e.web import Web
@@ -47,14 +50,27 @@ def test_the_relay_passes_its_own_test(relay: Relay) -> None:
     assert said(relay, "ban-list")["entries"] == []
 
 
-def test_a_ban_ends_an_open_session_at_once(relay: Relay) -> None:
+def test_a_ban_ends_open_sessions_at_once_and_keeps_the_name(relay: Relay) -> None:
+    """Spec policy T-22, admin 10.30: IDLE and SMTP within a second, JIT until the ban is lifted."""
     account = newcomer(relay)
-    session = wire.imap(relay, *account)
-    said(relay, "accounts", "ban", account[0], "spam")
-    wait_until("the session ended", lambda: is_gone(session))
-    session.shutdown()
+    with client(relay, account, "INBOX") as raw, submitter(relay, account) as smtp:
+        raw.idle()
+        session = wire.imap(relay, *account)
+        said(relay, "accounts", "ban", account[0], "spam")
+        began = time.monotonic()
+        assert raw.idle_line().startswith(b"* BYE")
+        assert smtp.line().startswith(b"421 ")
+        assert smtp.is_closed()
+        took = time.monotonic() - began
+        wait_until("the session ended", lambda: is_gone(session))
+        session.shutdown()
+    print(f"sessions ended {took * 1000:.0f} ms after the answer")
+    assert took < 1
     assert said(relay, "accounts", "info", account[0])["block_reason"] == "spam"
+    with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+        wire.imap(relay, *account)
     said(relay, "accounts", "unban", account[0])
+    wire.imap(relay, *account).logout()
     said(relay, "accounts", "delete", account[0], "-y")
     assert said(relay, "accounts", "info", account[0])["credentials"] is False
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.builders import make_message
-from tests.e2e import wire
+from tests.e2e import raw, wire
 from tests.e2e.configured import ConfiguredRelay, running
 from tests.e2e.databases import sqlite_only
 from tests.e2e.mailbox import append, count, messages, newcomer, state_bytes, usage_kib
@@ -107,6 +107,31 @@ def await_news(client: imaplib.IMAP4, wanted: bytes) -> None:
     wait_until("the news came", has_come)
 
 
+def uid_validity(device: raw.RawImap) -> int:
+    (line,) = device.ok("STATUS INBOX (UIDVALIDITY)").lines
+    return int(line.rpartition(b" ")[2].rstrip(b")"))
+
+
+def test_a_qresync_client_reads_which_uids_retention_took(relay: ConfiguredRelay) -> None:
+    """Spec policy T-27: VANISHED, and UIDs are never given out again."""
+    account = newcomer(relay)
+    with raw.client(relay, account) as device, wire.imap(relay, *account) as other:
+        device.ok("ENABLE QRESYNC")
+        put(other, message(account))
+        device.ok("SELECT INBOX")
+        device.idle()
+        put(other, message(account), age_s=21 * DAY_S)
+        told = []
+        while b"* VANISHED 2" not in told:
+            told.append(device.idle_line())
+        assert not any(line.endswith(b"EXPUNGE") for line in told)
+        put(other, message(account))
+        while b"* 2 EXISTS" not in told[-1:]:
+            told.append(device.idle_line())
+        other.select("INBOX")
+        assert other.uid("FETCH", "1:*", "(UID)")[1] == [b"1 (UID 1)", b"2 (UID 3)"]
+
+
 def test_an_inactive_account_goes_and_its_owner_may_return(tmp_path: Path) -> None:
     relay = ConfiguredRelay(tmp_path, tables={"retention": SECONDS})
     relay.start()
@@ -114,6 +139,10 @@ def test_an_inactive_account_goes_and_its_owner_may_return(tmp_path: Path) -> No
         account, other = newcomer(relay), newcomer(relay)
         with wire.imap(relay, *account) as client:
             put(client, message(account))
+        token = "INBOX (/private/devicetoken {0})"
+        with raw.client(relay, account, "INBOX") as device:
+            device.ok("SETMETADATA " + token.format('"a-token"'))
+            before = uid_validity(device)
         wait_until("the relay wrote the time down", lambda: relay.said("time_suspect") == 1)
         wait_until("the first run was skipped", lambda: relay.said("task_skipped") == 1)
         relay.stop()
@@ -124,6 +153,10 @@ def test_an_inactive_account_goes_and_its_owner_may_return(tmp_path: Path) -> No
         with pytest.raises(imaplib.IMAP4.error):
             wire.imap(relay, account[0], "another password, long enough")
         assert count(relay, account) == 0  # made anew, and empty, by the old password
+        with raw.client(relay, account) as device:
+            assert uid_validity(device) > before
+            (told,) = device.ok("GETMETADATA INBOX /private/devicetoken").lines
+            assert told.endswith(b"(/private/devicetoken NIL)")
         assert count(relay, other) == 0
         assert relay.stop() == 0
     finally:

@@ -200,6 +200,9 @@ def test_session_and_connection_limits_spare_who_is_there(
         change(relay, limits_max_imap_connections=1)
         with pytest.raises((AssertionError, OSError)), RawImap(relay) as third:
             third.greet()
+        # In cleartext the refusal is one packet; behind TLS it would cost a handshake each.
+        with socket.create_connection(("127.0.0.1", relay.ports["imap"]), 5) as late:
+            assert late.makefile("rb").read() == b"* BYE [UNAVAILABLE] Too many connections\r\n"
         first.ok("NOOP")
     change(relay, limits_max_imap_connections=100, limits_imap_sessions_per_account=5)
     with client(relay, alice):

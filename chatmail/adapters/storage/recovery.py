@@ -74,7 +74,7 @@ def make_directories(state_dir: Path) -> tuple[Path, Path]:
     for path in spool.iterdir():
         if path.is_file():
             path.unlink()
-    _sync_directory(state_dir)
+    sync_directory(state_dir)
     return mail, spool
 
 
@@ -91,8 +91,8 @@ def server_key(state_dir: Path) -> bytes:
         finally:
             os.close(fd)
         draft.rename(path)
-        _sync_directory(path.parent)
-        _sync_directory(state_dir)
+        sync_directory(path.parent)
+        sync_directory(state_dir)
     return path.read_bytes()
 
 
@@ -202,7 +202,8 @@ def missing_content(connection: Connection, mail: Path) -> list[int]:
     return found
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make what was created, renamed or removed in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -13,6 +13,7 @@ from chatmail.app.cli.command import Command, Run, action, nothing
 from chatmail.app.cli.dns import DNS_COMMANDS
 from chatmail.app.cli.federation import FEDERATION_COMMANDS
 from chatmail.app.cli.queue import QUEUE_COMMANDS
+from chatmail.app.cli.segments import SEGMENT_COMMANDS
 from chatmail.app.cli.selftest import TEST_COMMANDS
 
 
@@ -158,6 +159,7 @@ COMMANDS: Final[Sequence[Command]] = (
     *FEDERATION_COMMANDS,
     *DNS_COMMANDS,
     *TEST_COMMANDS,
+    *SEGMENT_COMMANDS,
     Command(path=("version",), run=status.show_version, help="name and version"),
 )
 
@@ -168,6 +170,7 @@ GROUPS: Final = {
     "federation-size": "how large a message from another relay may be",
     "quota": "what an account may hold",
     "tasks": "maintenance by hand",
+    "segments": "files of mail that the database has never known",
     "accounts": "who has an account, and who may have one",
     "queue": "mail that waits for other relays",
     "federation": "with which relays mail is exchanged, and how that goes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -25,6 +25,9 @@ from chatmail.app.config_choice import (
 )
 from chatmail.app.config_sources import gather, insert
 from chatmail.domain.wire.jsonrpc import ErrorCode
+
+if TYPE_CHECKING:
+    from chatmail.app.config import LoadedConfig
 
 ANSWER_S: Final = 90.0
 SLOW_ANSWER_S: Final = 3700.0
@@ -105,16 +108,20 @@ class Context:
 
         return path("server.runtime_dir") or (path("server.state_dir") or DEFAULT_STATE_DIR) / "run"
 
-    def _call_offline(self, method: str, params: Mapping[str, object]) -> Any:
-        # Only now: the store takes half a second to import, and a running server needs none of it.
-        from chatmail.app.cli.offline import Refused, call_store
+    def load(self) -> LoadedConfig:
+        """Read the configuration. Raises:  CommandFailed."""
         from chatmail.app.config import load_chosen
 
         try:
-            loaded = load_chosen(self.config, self.state_dir, self.environ, time.time())
+            return load_chosen(self.config, self.state_dir, self.environ, time.time())
         except ConfigError as error:
             raise _unusable(error) from None
-        outcome = call_store(loaded, method, params)
+
+    def _call_offline(self, method: str, params: Mapping[str, object]) -> Any:
+        # Only now: the store takes half a second to import, and a running server needs none of it.
+        from chatmail.app.cli.offline import Refused, call_store
+
+        outcome = call_store(self.load(), method, params)
         if isinstance(outcome, Refused):
             raise _failure(outcome.code, outcome.reasons)
         return outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from chatmail.adapters.control.services import ControlServices
 from chatmail.adapters.storage.database import FILE_NAME
 from chatmail.adapters.storage.errors import StateDirectoryInUse, StoreFailed
 from chatmail.adapters.storage.store import open_store
+from chatmail.adapters.storage.unknown_segments import UnknownSegment, find_unknown_segments
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
 from chatmail.adapters.system.hints import HintBoard
 from chatmail.adapters.system.logs import open_log
@@ -53,6 +54,24 @@ def call_store(loaded: LoadedConfig, method: str, params: Mapping[str, object]) 
     except* StoreFailed:
         pass  # what was done is durable or undone; this process ends here
     return outcome
+
+
+def unknown_segments(loaded: LoadedConfig, *, remove: bool) -> Sequence[UnknownSegment] | Refused:
+    """Return the files of mail the database has never known, and remove them if told to."""
+    state_dir = loaded.boot.state_dir
+    if loaded.boot.database.url != "sqlite":
+        return ()  # content lies in the database itself
+    try:
+        _become_owner(state_dir)
+        if not (state_dir / FILE_NAME).is_file():
+            # Without its database all mail is unknown, and all of it may be dear to somebody.
+            message = f"{state_dir}: there is no database to compare the files with"
+            return Refused(ErrorCode.UNAVAILABLE, (message,))
+        return find_unknown_segments(state_dir, remove=remove)
+    except PermissionError:
+        return Refused(ErrorCode.UNAUTHORIZED, ("this needs the server's user, or root",))
+    except (PermanentFailure, StoreFailed) as failure:
+        return Refused(ErrorCode.UNAVAILABLE, (str(failure),))
 
 
 def _become_owner(state_dir: Path) -> None:

@@ -64,6 +64,7 @@ def _lines(status: Mapping[str, Any], *, has_details: bool) -> list[str]:
     lines += _federation_lines(status)
     pending = status["settings"]["pending_reload"]
     lines += [f"warning: {key} waits for: chatmail reload" for key in pending]
+    lines += [f"warning: {text}" for text in status["warnings"]]
     lines += [
         f"warning: {check['name']}: {check['remedy']}"
         for check in status["checks"]

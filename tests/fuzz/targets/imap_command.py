@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatmail.domain.wire.imap.commands import AppendBegin, Command, Fetch, Search
+from chatmail.domain.wire.imap.commands import AppendBegin, Command, Fetch, Search, Store
 from chatmail.domain.wire.imap.events import (
     NEED_DATA,
     CommandReceived,
@@ -58,6 +58,9 @@ def check(data: bytes) -> None:
         return
     if isinstance(command, Search) and not command.is_charset_known:
         return  # what follows an unknown charset is not read
+    if isinstance(command, Store):  # an encoder alone would not miss what the grammar dropped
+        asked = data.upper().partition(b"FLAGS")[2].startswith(b".SILENT")
+        assert command.silent is asked
     written = encode(command)
     for octets in (written, quoted(written)):
         assert _comparable(_read(octets, state)) == _comparable(command)

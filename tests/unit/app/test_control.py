@@ -9,6 +9,8 @@ import attrs
 import pytest
 
 from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
+from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_services import LogSection
 from chatmail.app.control import RunningRelay, control_services
 from chatmail.app.live_settings import LiveSettings
 from tests.unit.app.test_live_settings import FieldLog, kept, loaded
@@ -32,6 +34,7 @@ def make_world(expires_in_s: float = 60 * 86400.0) -> World:
     face = SimpleNamespace(face=SimpleNamespace(crowd=crowd))
     relay = SimpleNamespace(
         settings=settings,
+        boot=BootConfig(),
         keeper=SimpleNamespace(facts=SimpleNamespace(not_after_s=clock.now_s() + expires_in_s)),
         store=SimpleNamespace(index=SimpleNamespace(account_count=5)),
         listeners=dict.fromkeys(("smtp", "submission", "imap", "http"), face),
@@ -71,6 +74,14 @@ def test_status_says_how_the_relay_is() -> None:
     assert status["certificate"]["days_left"] == 59
     assert status["boot_time"].endswith("Z")
     assert status["checks"] == [{"name": "disk", "ok": True, "remedy": ""}]
+
+
+def test_debug_is_warned_of_for_as_long_as_it_is_on() -> None:
+    world = make_world()
+    assert cast(Any, world.running.status())["warnings"] == []
+    world.relay.boot = BootConfig(log=LogSection(level="debug"))
+    (warning,) = cast(Any, world.running.status())["warnings"]
+    assert "debug" in warning
 
 
 def test_a_certificate_for_ever_has_no_date() -> None:

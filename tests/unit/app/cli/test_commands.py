@@ -49,6 +49,7 @@ STATUS = {
     "privacy_contact": "mailto:me@relay.example",
     "certificate": {"expires_at": "", "days_left": 60},
     "settings": {"generation": 1, "pending_reload": ["__SMTP_PORT__"]},
+    "warnings": ["log.level is debug"],
     "checks": [{"name": "disk", "ok": True, "remedy": ""}],
 }
 
@@ -249,6 +250,7 @@ def test_status_of_a_relay_that_is_well(tool: Tool) -> None:
     assert "up 1m30s" in out
     assert "new accounts: /new and first login" in out
     assert "warning: __SMTP_PORT__ waits for: chatmail reload" in out
+    assert "warning: log.level is debug" in out
     assert len(out.splitlines()) > 5
     assert "imap: 3 connections on 127.0.0.1:993" in tool("status -d")[1]
     assert tool.data("status") == {"running": True, **STATUS}

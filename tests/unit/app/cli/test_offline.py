@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from chatmail.app.cli import offline
 from chatmail.app.cli.context import Context
 from chatmail.app.cli.offline import Refused, call_store
 from chatmail.app.cli.output import CommandFailed, Exit
+from chatmail.app.cli.parser import Invocation, parse
+from chatmail.app.cli.run import run
 from chatmail.app.config import LoadedConfig
 from chatmail.app.config_keys import BootConfig
 from chatmail.app.config_sections import ListenSection, ServerSection, TlsSection
@@ -145,3 +150,66 @@ def test_the_zone_needs_no_server(state_dir: Path) -> None:
     assert "relay.example. 3600 IN A 192.0.2.1" in lines
     assert "_imaps._tcp.relay.example. 3600 IN SRV 0 1 1993 relay.example." in lines
     assert not any("_submission._tcp" in line for line in lines)
+
+
+# --- files the database has never known
+
+
+@pytest.fixture
+def tool(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    file = state_dir / "chatmail.toml"
+    file.write_text(f'[server]\nip = "127.0.0.1"\nstate_dir = "{state_dir}"\n')
+
+    def say(*words: str) -> tuple[int, str]:
+        invocation = parse(["segments", *words, "--config", str(file)])
+        assert isinstance(invocation, Invocation)
+        code = run(invocation, {})
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return say
+
+
+def test_unknown_segments_are_named_and_go_only_when_told_to(
+    state_dir: Path, tool: Callable[..., tuple[int, str]]
+) -> None:
+    assert tool("unknown") == (0, "the database knows every file of mail\n")
+    assert tool("discard-unknown", "-y")[0] == 0
+    orphan = state_dir / "mail" / "00000009.seg"
+    orphan.write_bytes(b"somebody's mail")
+    assert "00000009.seg" in tool("unknown")[1]
+    code, told = tool("discard-unknown")
+    assert code == 2  # nobody to ask
+    assert "Remove 00000009.seg for ever?" in told
+    assert orphan.exists()
+    code, told = tool("discard-unknown", "-y")
+    assert (code, told) == (0, f"removed {orphan}\n")
+    assert not orphan.exists()
+
+
+def test_segments_the_database_knows_stay(
+    state_dir: Path, tool: Callable[..., tuple[int, str]]
+) -> None:
+    mail = state_dir / "mail" / "00000003.seg"
+    mail.write_bytes(b"mail")
+    with closing(sqlite3.connect(state_dir / "chatmail.db")) as database:
+        database.execute("INSERT INTO segments (number) VALUES (3)")
+        database.commit()
+    assert tool("discard-unknown", "-y") == (0, "the database knows every file of mail\n")
+    assert mail.exists()
+
+
+def test_nothing_is_unknown_without_a_database_or_beside_a_server(
+    state_dir: Path, tool: Callable[..., tuple[int, str]]
+) -> None:
+    orphan = state_dir / "mail" / "00000009.seg"
+    orphan.write_bytes(b"somebody's mail")
+    with locked(state_dir):
+        code, told = tool("discard-unknown", "-y")
+    assert code == 1
+    assert "another chatmail process" in told
+    (state_dir / "chatmail.db").unlink()
+    code, told = tool("discard-unknown", "-y")
+    assert code == 1
+    assert "no database" in told
+    assert orphan.exists()
