@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from chatmail.adapters.control.services import AccountDesk, ControlServices, DnsDesk, SigningKeys
+from chatmail.adapters.control.services import AccountDesk, ControlServices, DnsDesk
 from chatmail.adapters.dns.authority import DNS_PORT, AuthoritativeReader
 from chatmail.adapters.dns.own_addresses import public_addresses
 from chatmail.adapters.dns.probes import NetworkProbes
 from chatmail.app.config_identity import tls_mode
 from chatmail.domain.formats.zone import STANDARD_SERVICES
+from chatmail.domain.ports.mail_auth import KeyRing
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.describe_zone import DescribeZone
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
+from chatmail.domain.usecases.rotate_keys import RotateKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +51,7 @@ class OperatorDesks:
     hasher: PasswordHasher
     delete_account: DeleteAccount
     block_account: BlockAccount
-    keys: SigningKeys | None = None
+    keys: KeyRing | None = None
     link: Callable[[str, str], str] | None = None
 
     def equip(self, services: ControlServices) -> ControlServices:
@@ -113,6 +115,18 @@ class OperatorDesks:
             keys=self.keys,
             reader=lambda address: AuthoritativeReader([(address, DNS_PORT)]),
             clock=self.clock.now_s,
+        )
+
+    def rotate_keys(self) -> RotateKeys | None:
+        """Return what renews the signing keys; None: nothing is signed."""
+        if self.keys is None:
+            return None
+        return RotateKeys(
+            keys=self.keys,
+            check=self.dns().check,
+            every_s=lambda: self.settings.boot.dkim.rotate_every,
+            clock=self.clock,
+            log=self.log,
         )
 
     def accounts(self) -> AccountDesk:

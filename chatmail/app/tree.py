@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from chatmail.adapters.control.server import serve_control
+from chatmail.adapters.jobs.key_rotation import run_key_rotation
 from chatmail.adapters.jobs.reports import run_reports
 from chatmail.adapters.jobs.schedule import run_schedule
 from chatmail.adapters.system.clock import SystemClock
@@ -84,6 +85,9 @@ async def run_relay(
             background.start_soon(keep_running, "schedule", schedule, log)
             runner = relay.federation.runner
             background.start_soon(keep_running, "outbound", runner.run, log)
+            if (rotate := relay.desks.rotate_keys()) is not None:
+                rotation = partial(run_key_rotation, rotate, log)
+                background.start_soon(keep_running, "key rotation", rotation, log)
             background.start_soon(keep_running, "outward", relay.federation.outward.serve, log)
             background.start_soon(keep_running, "recount", partial(_recount, relay), log)
             background.start_soon(keep_running, "settings", relay.settings_follower.run, log)

@@ -16,7 +16,7 @@ from chatmail.domain.model.settings import (
     RegistrationSettings,
     SettingsSnapshot,
 )
-from chatmail.domain.ports.mail_auth import DkimRecord
+from chatmail.domain.ports.mail_auth import DkimRecord, RetiredKey
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
@@ -47,12 +47,14 @@ FILE: dict[str, object] = {
 
 
 class StillKeys:
-    """`SigningKeys` that remember what was asked."""
+    """`KeyRing` that remember what was asked."""
 
     def __init__(self, domain: str) -> None:
         self._domain = domain
         self.active = self.key("opendkim", "AAAA")
         self.coming: tuple[DkimRecord, ...] = ()
+        self.since_s: float | None = 0.0
+        self.old: list[RetiredKey] = []
 
     def key(self, selector: str, p: str) -> DkimRecord:
         name = f"{selector}._domainkey.{self._domain}"
@@ -69,7 +71,14 @@ class StillKeys:
         self.coming = (self.key("next", "BBBB"),)
         return self.coming
 
+    def in_use_since_s(self) -> float | None:
+        return self.since_s
+
+    def retired(self) -> Sequence[RetiredKey]:
+        return self.old
+
     def activate(self) -> Sequence[DkimRecord]:
+        self.old.append(RetiredKey(self.active.name, 7 * 86400))
         (self.active,), self.coming = self.coming, ()
         return (self.active,)
 

@@ -169,8 +169,9 @@ async def test_entries_are_retried_held_released_and_removed(face: Face) -> None
 
 async def test_why_tells_what_is_known(face: Face) -> None:
     face.world.queue_mail(ANN, "b@peer.example", reply="451 4.4.1 no")
+    now = int(face.world.clock.now_s())
     face.world.memory.remember(
-        PeerHealth(domain="peer.example", not_before_s=5.5, last_ok_smtp_s=4)
+        PeerHealth(domain="peer.example", not_before_s=5.5, last_ok_smtp_s=4, updated_s=now)
     )
     await face("endpoint.set", lookup_key="other.example", target_host="x.example")
     found = await face("queue.why", domain="PEER.example")
