@@ -53,6 +53,16 @@ class OperatorDesks:
     block_account: BlockAccount
     keys: KeyRing | None = None
     link: Callable[[str, str], str] | None = None
+    zone: AuthoritativeReader = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: AuthoritativeReader(_servers(self.settings.boot)), takes_self=True
+        ),
+    )
+
+    def follow(self) -> None:
+        """Take over what a file that was read anew says."""
+        self.zone.ask_at(_servers(self.settings.boot))
 
     def equip(self, services: ControlServices) -> ControlServices:
         """Add everything to what the control face offers."""
@@ -90,8 +100,7 @@ class OperatorDesks:
 
     def dns(self) -> DnsDesk:
         """Return the zone, its check and the keys."""
-        boot = self.settings.boot
-        zone = AuthoritativeReader([(server.host, server.port) for server in boot.dns.servers])
+        boot, zone = self.settings.boot, self.zone
         describe = DescribeZone(
             settings=self.settings,
             addresses=self._addresses,
@@ -104,7 +113,7 @@ class OperatorDesks:
         )
         probes = NetworkProbes(
             zone=zone,
-            tls=partial(_verifying, boot.federation.ca_file),
+            tls=lambda: _verifying(self.settings.boot.federation.ca_file),
             https_port=boot.federation.https_port,
             smtp_port=boot.federation.smtp_port,
         )
@@ -163,6 +172,10 @@ def _services(boot: BootConfig) -> Sequence[tuple[str, int]]:
         if places:
             found.append((face, places[0].port or port))
     return found
+
+
+def _servers(boot: BootConfig) -> list[tuple[str, int]]:
+    return [(str(server.host), server.port) for server in boot.dns.servers]
 
 
 def _database(boot: BootConfig) -> str:

@@ -95,6 +95,15 @@ class Federation:
     abroad: SendAbroad
     clock: Clock
 
+    def follow(self, boot: BootConfig) -> tuple[str, ...]:
+        """Take over what a file that was read anew says; returns what could not be followed."""
+        self.resolver.ask_at(_servers(boot))
+        try:
+            self.outward.trust(boot.federation.ca_file)
+        except OSError as error:
+            return (_cannot_trust(error),)
+        return ()
+
     def key_desk(self) -> KeyDesk:
         """Return the keys in the operator's hands."""
         return KeyDesk(folder=self.keys, signer=self.signer, clock=self.clock)
@@ -115,7 +124,7 @@ def federation(
     """
     reach = Reach(boot, settings)
     resolver = TrioResolver(
-        [(str(one.host), one.port) for one in boot.dns.servers],
+        _servers(boot),
         clock,
         ipv6=boot.server.ipv6,
         prefers_ipv6=lambda: settings().federation.prefers_ipv6,
@@ -206,4 +215,12 @@ def _outward(
             https_port=lambda: settings().federation.https_port,
         )
     except OSError as error:
-        raise PermanentFailure(f"federation.ca_file: cannot be used: {error.strerror}") from None
+        raise PermanentFailure(_cannot_trust(error)) from None
+
+
+def _servers(boot: BootConfig) -> list[tuple[str, int]]:
+    return [(str(one.host), one.port) for one in boot.dns.servers]
+
+
+def _cannot_trust(error: OSError) -> str:
+    return f"federation.ca_file: cannot be used: {error.strerror}"
