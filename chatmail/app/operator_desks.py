@@ -19,6 +19,7 @@ from chatmail.domain.ports.mail_auth import KeyRing
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.describe_zone import DescribeZone
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_exchangers import ManageExchangers
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
 from chatmail.domain.usecases.rotate_keys import RotateKeys
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from chatmail.app.live_settings import LiveSettings
     from chatmail.domain.ports.system import Clock, Entropy, Log, PasswordHasher
     from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
+    from chatmail.domain.usecases.poll_exchanger import PollExchanger
 
 _VERIFIABLE = ("files", "external-proxy")
 """Modes of TLS in which a CA vouches for the certificate that others see."""
@@ -40,7 +42,8 @@ _VERIFIABLE = ("files", "external-proxy")
 class OperatorDesks:
     """The parts, and what is made of them.
 
-    `keys` None: nothing is signed. `link` makes a login link of address and password.
+    `keys` None: nothing is signed. `link` makes a login link of address and password. `ask` takes
+    mail from an exchanger, where a server runs.
     """
 
     settings: LiveSettings
@@ -53,6 +56,7 @@ class OperatorDesks:
     block_account: BlockAccount
     keys: KeyRing | None = None
     link: Callable[[str, str], str] | None = None
+    ask: PollExchanger | None = None
     zone: AuthoritativeReader = attrs.field(
         init=False,
         default=attrs.Factory(
@@ -70,6 +74,7 @@ class OperatorDesks:
             services,
             queue=self.queue(),
             federation=self.federation(),
+            exchangers=self.exchangers(),
             dns=self.dns(),
             accounts=self.accounts(),
         )
@@ -97,6 +102,10 @@ class OperatorDesks:
             settings=self.settings,
             log=self.log,
         )
+
+    def exchangers(self) -> ManageExchangers:
+        """Return exchangers in the operator's hands."""
+        return ManageExchangers(store=self.store.exchangers, log=self.log, ask=self.ask)
 
     def dns(self) -> DnsDesk:
         """Return the zone, its check and the keys."""

@@ -13,6 +13,7 @@ from chatmail.domain.ports.zone import ZoneReader
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_exchangers import ManageExchangers
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
 
@@ -88,5 +89,6 @@ class ControlServices:
     operation: Operation | None = None
     queue: ManageQueue | None = None
     federation: ManageFederation | None = None
+    exchangers: ManageExchangers | None = None
     dns: DnsDesk | None = None
     accounts: AccountDesk | None = None

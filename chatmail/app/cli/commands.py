@@ -11,6 +11,7 @@ from chatmail.app.cli import settings, status, tasks
 from chatmail.app.cli.accounts import ACCOUNT_COMMANDS
 from chatmail.app.cli.command import Command, Run, action, nothing
 from chatmail.app.cli.dns import DNS_COMMANDS
+from chatmail.app.cli.exchangers import EXCHANGER_COMMANDS
 from chatmail.app.cli.federation import FEDERATION_COMMANDS
 from chatmail.app.cli.queue import QUEUE_COMMANDS
 from chatmail.app.cli.selftest import TEST_COMMANDS
@@ -156,6 +157,7 @@ COMMANDS: Final[Sequence[Command]] = (
     *ACCOUNT_COMMANDS,
     *QUEUE_COMMANDS,
     *FEDERATION_COMMANDS,
+    *EXCHANGER_COMMANDS,
     *DNS_COMMANDS,
     *TEST_COMMANDS,
     Command(path=("version",), run=status.show_version, help="name and version"),
@@ -172,6 +174,7 @@ GROUPS: Final = {
     "queue": "mail that waits for other relays",
     "federation": "with which relays mail is exchanged, and how that goes",
     "endpoint-cache": "domains whose mail goes another way",
+    "exchanger": "servers that keep mail for this relay",
     "openrelay": "there is none",
     "dns": "what DNS has to say about this relay",
     "dkim": "the keys mail is signed with",

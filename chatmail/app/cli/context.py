@@ -28,7 +28,7 @@ from chatmail.domain.wire.jsonrpc import ErrorCode
 
 ANSWER_S: Final = 90.0
 SLOW_ANSWER_S: Final = 3700.0
-_SLOW: Final = ("task.", "queue.", "domain.", "dkim.", "account.")
+_SLOW: Final = ("task.", "queue.", "domain.", "dkim.", "account.", "exchanger.")
 """They walk over the whole store, or wait for others."""
 DEFAULT_STATE_DIR: Final = Path("/var/lib/chatmail")
 

@@ -22,9 +22,11 @@ from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.describe_zone import DescribeZone
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_exchangers import ManageExchangers
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
 from tests.unit.fakes.accounts import MemoryAccountStore
+from tests.unit.fakes.exchangers import MemoryExchangerStore
 from tests.unit.fakes.federation import MemoryPeerDirectory, MemoryPeerLedger, MemoryPeerMemory
 from tests.unit.fakes.mailstore import MemoryBlob, MemoryOutbound, MemoryState
 from tests.unit.fakes.outbound import MemoryOutboundQueue
@@ -104,6 +106,7 @@ class Operator:
         self.ledger = MemoryPeerLedger()
         self.zone, self.probes, self.notebook = MemoryZone(), StillProbes(), MemoryNotebook()
         self.keys = StillKeys(domain)
+        self.exchangers = MemoryExchangerStore()
         self.addresses: tuple[str, ...] = ("192.0.2.1",)
         self.has_ca_certificate = True
         self._ids = 0
@@ -157,6 +160,9 @@ class Operator:
             settings=self.settings,
             log=self.log,
         )
+
+    def manage_exchangers(self) -> ManageExchangers:
+        return ManageExchangers(store=self.exchangers, log=self.log)
 
     def manage_federation(self) -> ManageFederation:
         return ManageFederation(
@@ -218,6 +224,7 @@ class Operator:
             settings=ChangeSettings(store=MemorySettingsStore(), in_force=in_force),
             queue=self.manage_queue(),
             federation=self.manage_federation(),
+            exchangers=self.manage_exchangers(),
             dns=DnsDesk(
                 describe=self.describe_zone(),
                 check=self.check_dns(),
