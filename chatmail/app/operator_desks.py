@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from chatmail.adapters.control.services import AccountDesk, ControlServices, DnsDesk, SigningKeys
+from chatmail.adapters.control.services import AccountDesk, ControlServices, DnsDesk
 from chatmail.adapters.dns.authority import DNS_PORT, AuthoritativeReader
 from chatmail.adapters.dns.own_addresses import public_addresses
 from chatmail.adapters.dns.probes import NetworkProbes
 from chatmail.app.config_identity import tls_mode
 from chatmail.domain.formats.zone import STANDARD_SERVICES
+from chatmail.domain.ports.mail_auth import KeyRing
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.describe_zone import DescribeZone
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_exchangers import ManageExchangers
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
+from chatmail.domain.usecases.rotate_keys import RotateKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from chatmail.app.live_settings import LiveSettings
     from chatmail.domain.ports.system import Clock, Entropy, Log, PasswordHasher
     from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
+    from chatmail.domain.usecases.poll_exchanger import PollExchanger
 
 _VERIFIABLE = ("files", "external-proxy")
 """Modes of TLS in which a CA vouches for the certificate that others see."""
@@ -38,7 +42,8 @@ _VERIFIABLE = ("files", "external-proxy")
 class OperatorDesks:
     """The parts, and what is made of them.
 
-    `keys` None: nothing is signed. `link` makes a login link of address and password.
+    `keys` None: nothing is signed. `link` makes a login link of address and password. `ask` takes
+    mail from an exchanger, where a server runs.
     """
 
     settings: LiveSettings
@@ -49,8 +54,19 @@ class OperatorDesks:
     hasher: PasswordHasher
     delete_account: DeleteAccount
     block_account: BlockAccount
-    keys: SigningKeys | None = None
+    keys: KeyRing | None = None
     link: Callable[[str, str], str] | None = None
+    ask: PollExchanger | None = None
+    zone: AuthoritativeReader = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: AuthoritativeReader(_servers(self.settings.boot)), takes_self=True
+        ),
+    )
+
+    def follow(self) -> None:
+        """Take over what a file that was read anew says."""
+        self.zone.ask_at(_servers(self.settings.boot))
 
     def equip(self, services: ControlServices) -> ControlServices:
         """Add everything to what the control face offers."""
@@ -58,6 +74,7 @@ class OperatorDesks:
             services,
             queue=self.queue(),
             federation=self.federation(),
+            exchangers=self.exchangers(),
             dns=self.dns(),
             accounts=self.accounts(),
         )
@@ -86,10 +103,13 @@ class OperatorDesks:
             log=self.log,
         )
 
+    def exchangers(self) -> ManageExchangers:
+        """Return exchangers in the operator's hands."""
+        return ManageExchangers(store=self.store.exchangers, log=self.log, ask=self.ask)
+
     def dns(self) -> DnsDesk:
         """Return the zone, its check and the keys."""
-        boot = self.settings.boot
-        zone = AuthoritativeReader([(server.host, server.port) for server in boot.dns.servers])
+        boot, zone = self.settings.boot, self.zone
         describe = DescribeZone(
             settings=self.settings,
             addresses=self._addresses,
@@ -102,7 +122,7 @@ class OperatorDesks:
         )
         probes = NetworkProbes(
             zone=zone,
-            tls=partial(_verifying, boot.federation.ca_file),
+            tls=lambda: _verifying(self.settings.boot.federation.ca_file),
             https_port=boot.federation.https_port,
             smtp_port=boot.federation.smtp_port,
         )
@@ -113,6 +133,18 @@ class OperatorDesks:
             keys=self.keys,
             reader=lambda address: AuthoritativeReader([(address, DNS_PORT)]),
             clock=self.clock.now_s,
+        )
+
+    def rotate_keys(self) -> RotateKeys | None:
+        """Return what renews the signing keys; None: nothing is signed."""
+        if self.keys is None:
+            return None
+        return RotateKeys(
+            keys=self.keys,
+            check=self.dns().check,
+            every_s=lambda: self.settings.boot.dkim.rotate_every,
+            clock=self.clock,
+            log=self.log,
         )
 
     def accounts(self) -> AccountDesk:
@@ -149,6 +181,10 @@ def _services(boot: BootConfig) -> Sequence[tuple[str, int]]:
         if places:
             found.append((face, places[0].port or port))
     return found
+
+
+def _servers(boot: BootConfig) -> list[tuple[str, int]]:
+    return [(str(server.host), server.port) for server in boot.dns.servers]
 
 
 def _database(boot: BootConfig) -> str:

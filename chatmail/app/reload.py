@@ -61,6 +61,10 @@ class Reload:
             return error.problems
         await self._follow_settings(loaded)
         problems = [*_swap_certificate(relay, loaded.boot)]
+        for problem in relay.federation.follow(relay.settings.boot):
+            relay.log.error("federation_unchanged", problem=Public(problem))
+            problems.append(problem)
+        relay.desks.follow()
         try:
             await self._listening.follow(relay.settings.boot)
         except BindError as error:

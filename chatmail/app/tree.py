@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from chatmail.adapters.control.server import serve_control
+from chatmail.adapters.jobs.exchangers import run_exchangers
+from chatmail.adapters.jobs.key_rotation import run_key_rotation
 from chatmail.adapters.jobs.reports import run_reports
 from chatmail.adapters.jobs.schedule import run_schedule
 from chatmail.adapters.system.clock import SystemClock
@@ -82,9 +84,7 @@ async def run_relay(
                 log,
             )
             background.start_soon(keep_running, "schedule", schedule, log)
-            runner = relay.federation.runner
-            background.start_soon(keep_running, "outbound", runner.run, log)
-            background.start_soon(keep_running, "outward", relay.federation.outward.serve, log)
+            _start_federation(relay, background, log)
             background.start_soon(keep_running, "recount", partial(_recount, relay), log)
             background.start_soon(keep_running, "settings", relay.settings_follower.run, log)
             async with trio.open_nursery() as sessions:
@@ -107,6 +107,18 @@ async def run_relay(
                 await relay.http.drain(WEB_GRACE_S)
             background.cancel_scope.cancel()
     log.info("stopped")
+
+
+def _start_federation(relay: Relay, background: trio.Nursery, log: Log) -> None:
+    jobs: dict[str, Callable[[], Awaitable[None]]] = {
+        "outbound": relay.federation.runner.run,
+        "outward": relay.federation.outward.serve,
+        "exchangers": partial(run_exchangers, relay.ask, relay.store.exchangers, SystemClock()),
+    }
+    if (rotate := relay.desks.rotate_keys()) is not None:
+        jobs["key rotation"] = partial(run_key_rotation, rotate, log)
+    for name, job in jobs.items():
+        background.start_soon(keep_running, name, job, log)
 
 
 async def _start_control(relay: Relay, running: RunningRelay, background: trio.Nursery) -> None:

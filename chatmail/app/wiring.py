@@ -29,6 +29,7 @@ from chatmail.app.wiring_tls import open_keeper
 from chatmail.domain.formats.account_links import dclogin_link
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.deliver_reports import DeliverReports
+from chatmail.domain.usecases.poll_exchanger import PollExchanger
 from chatmail.domain.usecases.tasks import RunTask
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Relay:
     tasks: RunTask
     desks: OperatorDesks
     federation: Federation
+    ask: PollExchanger
     entropy: SystemEntropy
 
 
@@ -90,6 +92,7 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
         site = Site(boot, settings, keeper, clock)
         settings.on_change = partial(_follow, site, settings)
         receive = parts.receive()
+        ask = parts.poll_exchanger(receive)
         http = parts.http(site, receive)
         authenticate = parts.authenticate()
         smtp, imap = parts.smtp(authenticate, receive), parts.imap(authenticate)
@@ -110,7 +113,8 @@ async def build(loaded: LoadedConfig, log: Log) -> AsyncIterator[Relay]:
             settings_follower=follower,
             checks=partial(site.checks, store, parts.host),
             tasks=parts.tasks(),
-            desks=parts.desks(lambda *pair: dclogin_link(site.relay(), *pair)),
+            desks=parts.desks(lambda *pair: dclogin_link(site.relay(), *pair), ask),
+            ask=ask,
             federation=parts.federation,
             entropy=parts.entropy,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -16,6 +17,7 @@ from chatmail.adapters.outbound.resolver import TrioResolver
 from chatmail.adapters.outbound.transports import Outward
 from chatmail.app.reach import Reach
 from chatmail.domain.model.errors import PermanentFailure
+from chatmail.domain.ports.mail_auth import RetiredKey
 from chatmail.domain.usecases.attempt_remote import AttemptRemote
 from chatmail.domain.usecases.count_peers import CountPeers
 from chatmail.domain.usecases.lookup_route import LookupRoute
@@ -32,14 +34,20 @@ if TYPE_CHECKING:
     from chatmail.app.config_keys import BootConfig
     from chatmail.domain.model.settings import SettingsSnapshot
     from chatmail.domain.ports.mail_auth import DkimRecord
+    from chatmail.domain.ports.system import Clock
+
+
+OVERLAP_S: Final = 7 * 86400
+"""Mail that was signed with the old key is on its way for days, and looked at again later."""
 
 
 @attrs.frozen(kw_only=True)
 class KeyDesk:
-    """`SigningKeys` of the control face: what is made is used at once."""
+    """`KeyRing`: what is made is used at once."""
 
     folder: KeyFolder
     signer: KeySigner
+    clock: Clock
 
     def records(self) -> Sequence[DkimRecord]:
         return self.signer.records()
@@ -49,14 +57,26 @@ class KeyDesk:
         return [one for one in self.signer.records() if one.selector in names]
 
     def rotate(self) -> Sequence[DkimRecord]:
-        self.folder.rotate()
-        self.signer.reload()
-        return self.to_come()
+        return self.signer.rotate(time.strftime("%Y%m%d", time.gmtime(self.clock.now_s())))
 
     def activate(self) -> Sequence[DkimRecord]:
         names = {key.selector for key in self.folder.activate()}
         self.signer.reload()
         return [one for one in self.signer.records() if one.selector in names]
+
+    def in_use_since_s(self) -> float | None:
+        return self.folder.in_use_since_s() if self.signer.records() else None
+
+    def retired(self) -> Sequence[RetiredKey]:
+        since_s = self.folder.in_use_since_s()
+        if since_s is None:
+            return ()
+        domains = {one.name.partition("._domainkey.")[2] for one in self.signer.records()}
+        return [
+            RetiredKey(f"{selector}._domainkey.{domain}", int(since_s) + OVERLAP_S)
+            for selector in self.folder.retired()
+            for domain in sorted(domains)
+        ]
 
 
 @attrs.frozen(kw_only=True)
@@ -73,10 +93,20 @@ class Federation:
     count: CountPeers
     runner: OutboundRunner
     abroad: SendAbroad
+    clock: Clock
+
+    def follow(self, boot: BootConfig) -> tuple[str, ...]:
+        """Take over what a file that was read anew says; returns what could not be followed."""
+        self.resolver.ask_at(_servers(boot))
+        try:
+            self.outward.trust(boot.federation.ca_file)
+        except OSError as error:
+            return (_cannot_trust(error),)
+        return ()
 
     def key_desk(self) -> KeyDesk:
         """Return the keys in the operator's hands."""
-        return KeyDesk(folder=self.keys, signer=self.signer)
+        return KeyDesk(folder=self.keys, signer=self.signer, clock=self.clock)
 
 
 def federation(
@@ -94,7 +124,7 @@ def federation(
     """
     reach = Reach(boot, settings)
     resolver = TrioResolver(
-        [(str(one.host), one.port) for one in boot.dns.servers],
+        _servers(boot),
         clock,
         ipv6=boot.server.ipv6,
         prefers_ipv6=lambda: settings().federation.prefers_ipv6,
@@ -148,6 +178,7 @@ def federation(
         policy=policy,
         count=count,
         runner=runner,
+        clock=clock,
         abroad=SendAbroad(
             policy=policy,
             signer=signer,
@@ -184,4 +215,12 @@ def _outward(
             https_port=lambda: settings().federation.https_port,
         )
     except OSError as error:
-        raise PermanentFailure(f"federation.ca_file: cannot be used: {error.strerror}") from None
+        raise PermanentFailure(_cannot_trust(error)) from None
+
+
+def _servers(boot: BootConfig) -> list[tuple[str, int]]:
+    return [(str(one.host), one.port) for one in boot.dns.servers]
+
+
+def _cannot_trust(error: OSError) -> str:
+    return f"federation.ca_file: cannot be used: {error.strerror}"

@@ -42,6 +42,7 @@ from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.deliver_reports import DeliverReports
 from chatmail.domain.usecases.intake import TakeIn
+from chatmail.domain.usecases.poll_exchanger import PollExchanger
 from chatmail.domain.usecases.receive import Receive, inbound_digests
 from chatmail.domain.usecases.register import Register
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
@@ -248,7 +249,23 @@ class Parts:
             log=self.log,
         )
 
-    def desks(self, link: Callable[[str, str], str] | None = None) -> OperatorDesks:
+    def poll_exchanger(self, receive: Receive) -> PollExchanger:
+        return PollExchanger(
+            store=self.store.exchangers,
+            fetcher=self.federation.outward.fetcher,
+            receive=receive,
+            collect=Collect(self.store.blobs, inbound_digests),
+            clock=self.clock,
+            settings=self.settings,
+            log=self.log,
+            secret=self.store.arrivals_key,
+        )
+
+    def desks(
+        self,
+        link: Callable[[str, str], str] | None = None,
+        ask: PollExchanger | None = None,
+    ) -> OperatorDesks:
         return OperatorDesks(
             settings=self.settings,
             store=self.store,
@@ -260,6 +277,7 @@ class Parts:
             block_account=self.block_account(),
             keys=self.federation.key_desk(),
             link=link,
+            ask=ask,
         )
 
     def tasks(self) -> RunTask:

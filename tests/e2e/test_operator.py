@@ -124,4 +124,5 @@ def test_keys_are_shown_served_and_rotated(tmp_path: Path) -> None:
     assert said(relay, "dkim", "rotate", "--force")["state"] == "switched"
     assert relay.stop() == 0
     (key,) = said(relay, "dkim", "show")["keys"]
-    assert (key["selector"], key["in_use"]) == ("opendkim2", True)
+    assert key["selector"].startswith("opendkim-2")
+    assert key["in_use"]

@@ -19,7 +19,7 @@ from chatmail.adapters.control.params import (
     only,
     optional_text,
 )
-from chatmail.adapters.control.services import ControlServices, DnsDesk, SigningKeys
+from chatmail.adapters.control.services import ControlServices, DnsDesk
 from chatmail.domain.formats.zone import (
     RecordType,
     Role,
@@ -32,7 +32,7 @@ from chatmail.domain.formats.zone import (
     show_zone,
 )
 from chatmail.domain.formats.zone_compare import Standing
-from chatmail.domain.ports.mail_auth import DkimRecord
+from chatmail.domain.ports.mail_auth import DkimRecord, KeyRing
 from chatmail.domain.usecases.check_dns import CheckDns, CheckedRecord, ZoneReport, records_of
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
 
@@ -43,7 +43,7 @@ def _desk(services: ControlServices) -> DnsDesk:
     return services.dns
 
 
-def _keys(services: ControlServices) -> SigningKeys:
+def _keys(services: ControlServices) -> KeyRing:
     keys = _desk(services).keys
     if keys is None:
         raise missing("this version does not sign")
@@ -140,7 +140,10 @@ def _checked_shown(one: CheckedRecord) -> dict[str, object]:
 async def _show_keys(services: ControlServices, params: Params) -> Result:
     only(params)
     keys = _keys(services)
-    return {"keys": [_key_shown(one, keys) for one in keys.records()]}
+    return {
+        "keys": [_key_shown(one, keys) for one in keys.records()],
+        "retired": [{"name": one.name, "until": one.until_s} for one in keys.retired()],
+    }
 
 
 async def _check_keys(services: ControlServices, params: Params) -> Result:
@@ -173,11 +176,11 @@ async def _rotate(services: ControlServices, params: Params) -> Result:
     return _rotation("waiting", keys.to_come(), keys)
 
 
-def _rotation(state: str, records: Sequence[DkimRecord], keys: SigningKeys) -> Result:
+def _rotation(state: str, records: Sequence[DkimRecord], keys: KeyRing) -> Result:
     return {"state": state, "keys": [_key_shown(one, keys) for one in records]}
 
 
-def _key_shown(one: DkimRecord, keys: SigningKeys) -> dict[str, object]:
+def _key_shown(one: DkimRecord, keys: KeyRing) -> dict[str, object]:
     record = ZoneRecord(name=one.name, type=RecordType.TXT, data=one.text, role=Role.DKIM)
     return {
         **described(record),

@@ -10,6 +10,7 @@ from typing import Final
 
 from chatmail.adapters.control.account_methods import ACCOUNT_METHODS
 from chatmail.adapters.control.dns_methods import DNS_METHODS
+from chatmail.adapters.control.exchanger_methods import EXCHANGER_METHODS
 from chatmail.adapters.control.federation_methods import FEDERATION_METHODS
 from chatmail.adapters.control.params import (
     Method,
@@ -143,6 +144,7 @@ METHODS: Final[Mapping[str, Method]] = {
     **SETTING_METHODS,
     **QUEUE_METHODS,
     **FEDERATION_METHODS,
+    **EXCHANGER_METHODS,
     **DNS_METHODS,
     **ACCOUNT_METHODS,
     "task.list": _list_tasks,
@@ -167,6 +169,7 @@ SLOW_METHODS: Final = frozenset(
         "domain.checkDns",
         "dkim.check",
         "dkim.rotate",
+        "exchanger.poll",
     }
 )
 """They walk over the whole store, or wait for name servers."""

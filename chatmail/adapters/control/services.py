@@ -8,11 +8,12 @@ from typing import Protocol
 import attrs
 
 from chatmail.domain.formats.zone import ZoneFacts
-from chatmail.domain.ports.mail_auth import DkimRecord
+from chatmail.domain.ports.mail_auth import KeyRing
 from chatmail.domain.ports.zone import ZoneReader
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_exchangers import ManageExchangers
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
 
@@ -45,22 +46,6 @@ class Operation(Protocol):
         """Follow the changed file; returns its problems, one line each. Empty: all was done."""
 
 
-class SigningKeys(Protocol):
-    """The keys of DKIM. Sync: small files. Raises:  PermanentFailure: a file cannot be used."""
-
-    def records(self) -> Sequence[DkimRecord]:
-        """Return the public keys in use and those that are to come."""
-
-    def to_come(self) -> Sequence[DkimRecord]:
-        """Return the public keys that are not signed with yet."""
-
-    def rotate(self) -> Sequence[DkimRecord]:
-        """Make the keys that are to come, or return those made before."""
-
-    def activate(self) -> Sequence[DkimRecord]:
-        """Sign with the keys that are to come from now on, and return them."""
-
-
 @attrs.define
 class LastCheck:
     """How the last check of DNS ended. `at_s` 0: there was none."""
@@ -79,7 +64,7 @@ class DnsDesk:
 
     describe: Callable[[], Awaitable[ZoneFacts]]
     check: CheckDns
-    keys: SigningKeys | None = None
+    keys: KeyRing | None = None
     reader: Callable[[str], ZoneReader] | None = None
     clock: Callable[[], float] = lambda: 0.0
     last: LastCheck = attrs.field(factory=LastCheck)
@@ -104,5 +89,6 @@ class ControlServices:
     operation: Operation | None = None
     queue: ManageQueue | None = None
     federation: ManageFederation | None = None
+    exchangers: ManageExchangers | None = None
     dns: DnsDesk | None = None
     accounts: AccountDesk | None = None

@@ -124,14 +124,18 @@ class KeyFolder:
         path = self._existing(selector)
         return SigningKey(selector=selector, private=_load(path)) if path else None
 
-    def rotate(self) -> tuple[SigningKey, ...]:
-        """Make the keys of a second selector, or return those made before."""
+    def rotate(self, day: str) -> tuple[SigningKey, ...]:
+        """Make the keys of a second selector, or return those made before.
+
+        Args:  day: `20270131`; it is part of the selector.
+        """
         if not self.next_selector:
-            stem, number = self._configured, 2
-            while self._existing(f"{stem}{number}"):
+            selector, number = f"{self._configured}-{day}", 1
+            while self._existing(selector):
                 number += 1
-            self._ensure(f"{stem}{number}")
-            self._write(_TO_COME, f"{stem}{number}\n".encode())
+                selector = f"{self._configured}-{day}-{number}"
+            self._ensure(selector)
+            self._write(_TO_COME, f"{selector}\n".encode())
         return self.to_come()
 
     def activate(self) -> tuple[SigningKey, ...]:
@@ -142,6 +146,19 @@ class KeyFolder:
             os.replace(self._directory / _TO_COME, self._directory / _IN_USE)
             _sync(self._directory)
         return self.ensure()
+
+    def in_use_since_s(self) -> float | None:
+        """Return since when the present selector is signed with; None: it has no key."""
+        places = (self._directory / _IN_USE, self._existing(self.selector))
+        times = [_modified_s(path) for path in places if path is not None]
+        return next((time for time in times if time is not None), None)
+
+    def retired(self) -> tuple[str, ...]:
+        """Return the selectors that were signed with before, those of other programs left out."""
+        kept = {self.selector, self.next_selector}
+        kept |= {f"{selector}{ED_SUFFIX}" for selector in kept}
+        found = {path.stem for path in self._directory.glob("*.pem")}
+        return tuple(sorted(stem for stem in found - kept if is_selector(stem)))
 
     def adopt(self, selector: str, octets: bytes) -> SigningKey:
         """Take over a private key of another server, and sign with it.
@@ -196,6 +213,13 @@ class KeyFolder:
         with _told(self._directory):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _replace(self._directory / name, octets)
+
+
+def _modified_s(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def public_records(keys: Sequence[SigningKey]) -> dict[str, str]:

@@ -106,12 +106,13 @@ class KeySigner:
         """Return the public keys that are not signed with yet."""
         return self._records(self._to_come)
 
-    def rotate(self) -> tuple[DkimRecord, ...]:
+    def rotate(self, day: str) -> tuple[DkimRecord, ...]:
         """Make the keys that are to come, or return those made before.
 
+        Args:  day: `20270131`, for the name of the selector.
         Raises:  PermanentFailure: a file cannot be written; the text is for the operator.
         """
-        self._folder.rotate()
+        self._folder.rotate(day)
         self.reload()
         return self.to_come()
 

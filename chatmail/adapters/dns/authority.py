@@ -56,9 +56,13 @@ class AuthoritativeReader:
 
     def __init__(self, servers: Sequence[tuple[str, int]] = (), port: int = DNS_PORT) -> None:
         """Args:  servers: resolvers to ask; empty: the system's. port: of authoritative servers."""
-        self._resolver = _resolver(servers)
         self._port = port
         self._backend = dns.asyncbackend.get_backend("trio")
+        self.ask_at(servers)
+
+    def ask_at(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Ask these from now on, and forget what others said. Sync."""
+        self._resolver = _resolver(servers)
         self._zones: list[_Zone] = []
         self._mute_until = float("-inf")
 

@@ -50,9 +50,14 @@ class TlsClient:
 
         Raises:  OSError: the file cannot be read (`ssl.SSLError`: there is no certificate in it).
         """
-        self._verifying = {alpn: _verifying(alpn, ca_file) for alpn in (None, "http/1.1")}
-        self._trusting = {alpn: _trusting(alpn) for alpn in (None, "http/1.1")}
         self._sessions: OrderedDict[tuple[str, int, TlsRule], ssl.SSLSession] = OrderedDict()
+        self._trusting = {alpn: _trusting(alpn) for alpn in (None, "http/1.1")}
+        self.trust(ca_file)
+
+    def trust(self, ca_file: Path | None) -> None:
+        """Load trust anchors anew; connections keep what they began with. Raises:  OSError."""
+        self._verifying = {alpn: _verifying(alpn, ca_file) for alpn in (None, "http/1.1")}
+        self._sessions.clear()  # a resumed session shows no certificate
 
     async def start(
         self,

@@ -103,7 +103,8 @@ class HttpsFetcher:
         )
         await stream.send_all((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
         content_type = ""
-        body = b""
+        pieces: list[bytes] = []
+        octets = 0
         interim = 0
         while True:
             event = http.next_event()
@@ -115,11 +116,12 @@ class HttpsFetcher:
                 fields = dict(event.headers)
                 content_type = bytes(fields.get(b"content-type", b"")).decode("latin-1")
             elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-                if len(body) > max_octets:
+                pieces.append(bytes(event.data))
+                octets += len(event.data)
+                if octets > max_octets:
                     return FetchFault.TOO_LARGE
             elif isinstance(event, h11.EndOfMessage):
-                return Fetched(content_type, body)
+                return Fetched(content_type, b"".join(pieces))
             elif isinstance(event, h11.InformationalResponse) and interim < MAX_INTERIM:
                 interim += 1
             else:

@@ -76,12 +76,17 @@ class TrioResolver:
         """Args:  servers: (IP address, port); empty: what resolv.conf and the hosts file say.
         ipv6: off: no address of that family is asked for or returned.
         """
-        self._system = None if servers else SystemDns(clock)
-        self._given = _resolver_on(servers) if servers else None
+        self._clock = clock
         self._has_ipv6 = ipv6
         self._prefers_ipv6 = prefers_ipv6
-        self._cache: DnsCache[_Said] = DnsCache(clock)
         self._turns = trio.Semaphore(CONCURRENT)
+        self.ask_at(servers)
+
+    def ask_at(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Ask these from now on, and forget what others said. Sync."""
+        self._system = None if servers else SystemDns(self._clock)
+        self._given = _resolver_on(servers) if servers else None
+        self._cache: DnsCache[_Said] = DnsCache(self._clock)
 
     async def mx(self, domain: str) -> MxAnswer | DnsFault:
         """Return where mail of a domain goes (see `Resolver`).
@@ -115,7 +120,13 @@ class TrioResolver:
         async def ask(kind: str) -> None:
             said[kind] = await self._ask(host, kind)
 
-        if self._has_ipv6:
+        kinds = ("A", "AAAA") if self._has_ipv6 else ("A",)
+        for kind in kinds:
+            if (cached := self._cache.get(host, kind)) is not None:
+                said[kind] = cached
+        if len(said) == len(kinds):
+            pass  # as for every message but the first
+        elif self._has_ipv6:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ask, "A")
                 nursery.start_soon(ask, "AAAA")

@@ -43,7 +43,7 @@ class Outward:
         Raises:  OSError: `ca_file` cannot be read, or has no certificate.
         """
         patience = patience or Patience()
-        tls = TlsClient(ca_file)
+        self._tls = tls = TlsClient(ca_file)
         connector = Connector(resolver, may_connect, bind=bind, patience=patience)
         self.fetcher: HttpFetcher = HttpsFetcher(connector, tls, user_agent, patience, https_port)
         self._smtp = SmtpTransport(connector, tls, hello_name, patience)
@@ -54,6 +54,13 @@ class Outward:
         if hop.transport is TransportKind.SMTP:
             return await self._smtp.attempt(hop, letter)
         return await self._mxdeliv.attempt(hop, letter)
+
+    def trust(self, ca_file: Path | None) -> None:
+        """Load trust anchors anew, the system's too. Sync.
+
+        Raises:  OSError: the file cannot be read, or has no certificate; nothing is changed.
+        """
+        self._tls.trust(ca_file)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Close idle connections in time, until cancelled; then all of them."""

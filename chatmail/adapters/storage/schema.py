@@ -292,6 +292,16 @@ peer_overrides: Final = Table(
     Column("created_s", BigInteger, nullable=False),
 )
 
+exchangers: Final = Table(
+    "exchangers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("is_enabled", Integer, nullable=False),
+    Column("interval_s", BigInteger, nullable=False),
+    Column("last_poll_s", BigInteger, nullable=False),
+)
+
 peer_health: Final = Table(  # `PeerHealth`, field by field
     "peer_health",
     metadata,

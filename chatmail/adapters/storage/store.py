@@ -30,6 +30,7 @@ from chatmail.adapters.storage.errors import (
     StoreFailed,
     UnsupportedDatabase,
 )
+from chatmail.adapters.storage.federation.exchangers import SqlExchangerStore
 from chatmail.adapters.storage.federation.peers import Peers, read_peers
 from chatmail.adapters.storage.federation.queue import SqlOutboundQueue
 from chatmail.adapters.storage.files import Files
@@ -146,6 +147,7 @@ class Store:
         self.peers = peers.directory
         self.peer_memory = peers.memory
         self.peer_ledger = peers.ledger
+        self.exchangers = SqlExchangerStore(writer)
         self.tokens = SqlDeviceTokens(writer, cache)
         self.object_ids = object_ids
         self.settings = SqlSettingsStore(writer)

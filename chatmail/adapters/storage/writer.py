@@ -180,7 +180,7 @@ class Writer:
     @property
     def is_at_work(self) -> bool:
         """Say whether the thread commits now."""
-        return self._limiter.borrowed_tokens > 0
+        return self._thread.is_at_work
 
     async def do(self, job: J) -> J:
         """Run a job in the next batch.

@@ -71,7 +71,13 @@ class OneThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._under_way = 0
         self._calls: SimpleQueue[Callable[[], None] | None] | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Say whether a call is waited for."""
+        return self._under_way > 0
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a function in the thread, which begins with the first call.
@@ -90,8 +96,12 @@ class OneThread:
             threading.Thread(
                 target=_serve, args=(self._calls,), name=self._name, daemon=True
             ).start()
+        self._under_way += 1
         self._calls.put(call)
-        result: T = await trio.lowlevel.wait_task_rescheduled(_stay)
+        try:
+            result: T = await trio.lowlevel.wait_task_rescheduled(_stay)
+        finally:
+            self._under_way -= 1
         return result
 
     def close(self) -> None:

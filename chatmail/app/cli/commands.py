@@ -11,6 +11,7 @@ from chatmail.app.cli import settings, status, tasks
 from chatmail.app.cli.accounts import ACCOUNT_COMMANDS
 from chatmail.app.cli.command import Command, Run, action, nothing
 from chatmail.app.cli.dns import DNS_COMMANDS
+from chatmail.app.cli.exchangers import EXCHANGER_COMMANDS
 from chatmail.app.cli.federation import FEDERATION_COMMANDS
 from chatmail.app.cli.queue import QUEUE_COMMANDS
 from chatmail.app.cli.segments import SEGMENT_COMMANDS
@@ -157,6 +158,7 @@ COMMANDS: Final[Sequence[Command]] = (
     *ACCOUNT_COMMANDS,
     *QUEUE_COMMANDS,
     *FEDERATION_COMMANDS,
+    *EXCHANGER_COMMANDS,
     *DNS_COMMANDS,
     *TEST_COMMANDS,
     *SEGMENT_COMMANDS,
@@ -175,6 +177,7 @@ GROUPS: Final = {
     "queue": "mail that waits for other relays",
     "federation": "with which relays mail is exchanged, and how that goes",
     "endpoint-cache": "domains whose mail goes another way",
+    "exchanger": "servers that keep mail for this relay",
     "openrelay": "there is none",
     "dns": "what DNS has to say about this relay",
     "dkim": "the keys mail is signed with",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ANSWER_S: Final = 90.0
 SLOW_ANSWER_S: Final = 3700.0
-_SLOW: Final = ("task.", "queue.", "domain.", "dkim.", "account.")
+_SLOW: Final = ("task.", "queue.", "domain.", "dkim.", "account.", "exchanger.")
 """They walk over the whole store, or wait for others."""
 DEFAULT_STATE_DIR: Final = Path("/var/lib/chatmail")
 

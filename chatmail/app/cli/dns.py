@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +96,11 @@ def _probe(one: Record) -> str:
 def show_keys(context: Context, options: Namespace) -> Reply:
     """Print the public keys as DNS has to show them."""
     found = context.call("dkim.list")
-    return Reply(lines=list(_keys(found["keys"])) or ["nothing is signed: no key"], data=found)
+    lines = list(_keys(found["keys"])) or ["nothing is signed: no key"]
+    for one in found["retired"]:
+        day = datetime.fromtimestamp(one["until"], UTC).date()
+        lines.append(f"; {one['name']}: retired; leave its record in DNS until {day}")
+    return Reply(lines=lines, data=found)
 
 
 def _keys(keys: Sequence[Record]) -> Iterable[str]:
@@ -120,7 +125,10 @@ def rotate(context: Context, options: Namespace) -> Reply:
     """Make the next key, or switch to it once DNS shows it."""
     result = context.call("dkim.rotate", {"force": options.force})
     lines = {
-        "made": ["a new key was made; publish this, then say `chatmail dkim rotate` again:"],
+        "made": [
+            "a new key was made; publish this; it is used once DNS has shown it for an hour,"
+            " or at once when you say `chatmail dkim rotate` again:"
+        ],
         "waiting": ["DNS does not show the new key yet; publish this and try again later:"],
         "switched": [
             "mail is signed with the new key from now on; leave the old record in DNS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -36,6 +37,39 @@ class DkimSigner(Protocol):
 
     def records(self) -> tuple[DkimRecord, ...]:
         """Return the public keys in use, and those that are to come."""
+
+
+@attrs.frozen
+class RetiredKey:
+    """A key that is not signed with any more: its record may go from DNS at `until_s`."""
+
+    name: str
+    until_s: int
+
+
+class KeyRing(Protocol):
+    """The keys of this relay. What is made or activated is used at once. Sync, reads files.
+
+    Every method raises PermanentFailure: a file cannot be read or written.
+    """
+
+    def records(self) -> Sequence[DkimRecord]:
+        """Return the public keys in use, then those that are to come."""
+
+    def to_come(self) -> Sequence[DkimRecord]:
+        """Return the public keys that are not signed with yet."""
+
+    def rotate(self) -> Sequence[DkimRecord]:
+        """Make the keys that are to come, or return those made before."""
+
+    def activate(self) -> Sequence[DkimRecord]:
+        """Sign with the keys that are to come from now on, and return them."""
+
+    def in_use_since_s(self) -> float | None:
+        """Return since when the present key is signed with; None: there is none."""
+
+    def retired(self) -> Sequence[RetiredKey]:
+        """Return the keys that were signed with before."""
 
 
 class DkimVerifier(Protocol):

@@ -15,6 +15,7 @@ from chatmail.adapters.net.errors import BindError, CertificateError
 from chatmail.app.config import LoadedConfig
 from chatmail.app.config_choice import ConfigError
 from chatmail.app.config_keys import BootConfig
+from chatmail.app.config_values import ListenAddress
 from chatmail.app.live_settings import LiveSettings
 from chatmail.app.reload import Reload
 from chatmail.domain.model.errors import TransientFailure
@@ -52,12 +53,16 @@ class World:
         self.followed: list[BootConfig] = []
         self.bind_problem: BindError | None = None
         self.certificate_problem: CertificateError | None = None
+        self.told: list[object] = []
+        self.federation_problems: tuple[str, ...] = ()
         relay = SimpleNamespace(
             boot=BOOT,
             log=self.log,
             settings=self.settings,
             store=SimpleNamespace(settings=self.store),
             keeper=SimpleNamespace(reload=self._reload_certificate),
+            federation=SimpleNamespace(follow=self._follow_abroad),
+            desks=SimpleNamespace(follow=lambda: self.told.append("desks")),
         )
         listening = SimpleNamespace(follow=self._follow)
         self.reload = Reload(
@@ -67,6 +72,10 @@ class World:
     def _reload_certificate(self, *_: object) -> None:
         if self.certificate_problem is not None:
             raise self.certificate_problem
+
+    def _follow_abroad(self, boot: BootConfig) -> tuple[str, ...]:
+        self.told.append(boot.dns.servers)
+        return self.federation_problems
 
     async def _follow(self, boot: BootConfig) -> None:
         await trio.lowlevel.checkpoint()
@@ -107,6 +116,17 @@ async def test_a_part_that_fails_is_told_and_the_others_go_on() -> None:
     assert await world.reload() == ("cert.pem: expired", "*:25: taken")
     assert world.settings().limits.max_recipients == 7
     assert world.log.events == ["certificate_rejected", "listener_failed", "reloaded"]
+
+
+async def test_name_servers_and_trust_anchors_are_followed() -> None:
+    world = World()
+    servers = (ListenAddress("192.0.2.53", 53),)
+    world.file = lambda: loaded(with_section("dns", servers=servers))
+    world.federation_problems = ("federation.ca_file: cannot be used: No such file",)
+    assert await world.reload() == world.federation_problems
+    assert world.told == [servers, "desks"]
+    assert world.log.events == ["federation_unchanged", "reloaded"]
+    assert len(world.followed) == 1
 
 
 async def test_a_store_in_trouble_does_not_keep_the_file_from_being_followed(

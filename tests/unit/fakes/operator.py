@@ -16,15 +16,17 @@ from chatmail.domain.model.settings import (
     RegistrationSettings,
     SettingsSnapshot,
 )
-from chatmail.domain.ports.mail_auth import DkimRecord
+from chatmail.domain.ports.mail_auth import DkimRecord, RetiredKey
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.usecases.check_dns import CheckDns
 from chatmail.domain.usecases.delete_account import BlockAccount, DeleteAccount
 from chatmail.domain.usecases.describe_zone import DescribeZone
 from chatmail.domain.usecases.manage_accounts import ManageAccounts
+from chatmail.domain.usecases.manage_exchangers import ManageExchangers
 from chatmail.domain.usecases.manage_federation import ManageFederation
 from chatmail.domain.usecases.manage_queue import ManageQueue
 from tests.unit.fakes.accounts import MemoryAccountStore
+from tests.unit.fakes.exchangers import MemoryExchangerStore
 from tests.unit.fakes.federation import MemoryPeerDirectory, MemoryPeerLedger, MemoryPeerMemory
 from tests.unit.fakes.mailstore import MemoryBlob, MemoryOutbound, MemoryState
 from tests.unit.fakes.outbound import MemoryOutboundQueue
@@ -47,12 +49,14 @@ FILE: dict[str, object] = {
 
 
 class StillKeys:
-    """`SigningKeys` that remember what was asked."""
+    """`KeyRing` that remember what was asked."""
 
     def __init__(self, domain: str) -> None:
         self._domain = domain
         self.active = self.key("opendkim", "AAAA")
         self.coming: tuple[DkimRecord, ...] = ()
+        self.since_s: float | None = 0.0
+        self.old: list[RetiredKey] = []
 
     def key(self, selector: str, p: str) -> DkimRecord:
         name = f"{selector}._domainkey.{self._domain}"
@@ -69,7 +73,14 @@ class StillKeys:
         self.coming = (self.key("next", "BBBB"),)
         return self.coming
 
+    def in_use_since_s(self) -> float | None:
+        return self.since_s
+
+    def retired(self) -> Sequence[RetiredKey]:
+        return self.old
+
     def activate(self) -> Sequence[DkimRecord]:
+        self.old.append(RetiredKey(self.active.name, 7 * 86400))
         (self.active,), self.coming = self.coming, ()
         return (self.active,)
 
@@ -95,6 +106,7 @@ class Operator:
         self.ledger = MemoryPeerLedger()
         self.zone, self.probes, self.notebook = MemoryZone(), StillProbes(), MemoryNotebook()
         self.keys = StillKeys(domain)
+        self.exchangers = MemoryExchangerStore()
         self.addresses: tuple[str, ...] = ("192.0.2.1",)
         self.has_ca_certificate = True
         self._ids = 0
@@ -148,6 +160,9 @@ class Operator:
             settings=self.settings,
             log=self.log,
         )
+
+    def manage_exchangers(self) -> ManageExchangers:
+        return ManageExchangers(store=self.exchangers, log=self.log)
 
     def manage_federation(self) -> ManageFederation:
         return ManageFederation(
@@ -209,6 +224,7 @@ class Operator:
             settings=ChangeSettings(store=MemorySettingsStore(), in_force=in_force),
             queue=self.manage_queue(),
             federation=self.manage_federation(),
+            exchangers=self.manage_exchangers(),
             dns=DnsDesk(
                 describe=self.describe_zone(),
                 check=self.check_dns(),

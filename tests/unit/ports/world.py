@@ -33,6 +33,7 @@ from chatmail.domain.model.outbound import (
 from chatmail.domain.model.queue import FailedRecipient, NewReport
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import AccountStore
+from chatmail.domain.ports.exchangers import ExchangerStore
 from chatmail.domain.ports.federation import PeerDirectory, PeerLedger, PeerMemory
 from chatmail.domain.ports.intake import BlobStore, Delivery, Intake, IntakeBatch
 from chatmail.domain.ports.mailstore import DeviceTokens, MailStore
@@ -41,6 +42,7 @@ from chatmail.domain.ports.reports import ReportQueue
 from chatmail.domain.ports.retention import Retention
 from tests import postgres
 from tests.unit.fakes.accounts import MemoryAccountStore, MemoryReportQueue
+from tests.unit.fakes.exchangers import MemoryExchangerStore
 from tests.unit.fakes.federation import (
     MemoryPeerDirectory,
     MemoryPeerLedger,
@@ -101,6 +103,7 @@ class Stores:
     peers: PeerDirectory
     peer_memory: PeerMemory
     peer_ledger: PeerLedger
+    exchangers: ExchangerStore
     tokens: DeviceTokens
     retention: Retention
     hints: MemoryHints
@@ -209,6 +212,7 @@ async def memory_stores(_: Path) -> AsyncIterator[Stores]:
         peers=MemoryPeerDirectory(),
         peer_memory=MemoryPeerMemory(),
         peer_ledger=MemoryPeerLedger(),
+        exchangers=MemoryExchangerStore(),
         tokens=tokens,
         retention=MemoryRetention(state, accounts, tokens),
         hints=hints,
@@ -242,6 +246,7 @@ def stores_of(store: Store, hints: MemoryHints, clock: StillClock, log: ListLog)
         peers=store.peers,
         peer_memory=store.peer_memory,
         peer_ledger=store.peer_ledger,
+        exchangers=store.exchangers,
         tokens=store.tokens,
         retention=store.retention,
         hints=hints,

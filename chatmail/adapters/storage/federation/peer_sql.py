@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import Connection, Table, select, text
@@ -28,6 +29,14 @@ _SUMS: Final = frozenset(column.name for column in peer_counters.c) - {
 _PUT_RULE: Final = """INSERT INTO peer_rules (pattern, action, created_s)
     VALUES (:pattern, :action, :created)
     ON CONFLICT (pattern) DO UPDATE SET action = excluded.action"""
+_PUT_EXCHANGER: Final = """INSERT INTO exchangers (name, url, is_enabled, interval_s, last_poll_s)
+    VALUES (:name, :url, :enabled, :interval, 0)
+    ON CONFLICT (name) DO UPDATE SET url = excluded.url, is_enabled = excluded.is_enabled,
+        interval_s = excluded.interval_s"""
+# A time in the future is that of a clock that was set back since.
+_CLAIM_EXCHANGER: Final = """UPDATE exchangers SET last_poll_s = :now
+    WHERE name = :name AND is_enabled = 1
+        AND (last_poll_s + interval_s <= :due OR last_poll_s > :present)"""
 _PUT_DISMISSAL: Final = """INSERT INTO peer_dismissals (pattern, created_s)
     VALUES (:pattern, :created) ON CONFLICT (pattern) DO NOTHING"""
 
@@ -107,9 +116,24 @@ class PeerStatements:
         self.sts = Prepared(connection, select(sts_policies))
         self.sts_of = prepared("SELECT * FROM sts_policies WHERE domain = :domain", "domain")
 
+        self._prepare_exchangers(prepared)
         self.count = prepared(_count(), *_names(peer_counters))
         self.forget_counters = prepared(
             "DELETE FROM peer_counters WHERE domain = :domain", "domain"
         )
         self.forget_all_counters = prepared("DELETE FROM peer_counters")
         self.counters = Prepared(connection, select(peer_counters))
+
+    def _prepare_exchangers(self, prepared: Callable[..., Prepared]) -> None:
+        self.exchangers = prepared(
+            "SELECT name, url, is_enabled, interval_s, last_poll_s FROM exchangers ORDER BY name"
+        )
+        self.put_exchanger = prepared(_PUT_EXCHANGER, "name", "url", "enabled", "interval")
+        self.remove_exchanger = prepared("DELETE FROM exchangers WHERE name = :name", "name")
+        self.enable_exchanger = prepared(
+            "UPDATE exchangers SET is_enabled = :enabled WHERE name = :name", "enabled", "name"
+        )
+        self.claim_exchanger = prepared(_CLAIM_EXCHANGER, "now", "name", "due", "present")
+        self.is_taken = prepared(
+            "SELECT 1 FROM delivered_once WHERE key = :key AND expires_s > :now", "key", "now"
+        )

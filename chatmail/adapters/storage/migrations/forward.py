@@ -19,9 +19,10 @@ from chatmail.adapters.storage.migrations import (
     v0007,
     v0008,
     v0009,
+    v0010,
 )
 
-STEPS: Final = (v0001, v0002, v0003, v0004, v0005, v0006, v0007, v0008, v0009)
+STEPS: Final = (v0001, v0002, v0003, v0004, v0005, v0006, v0007, v0008, v0009, v0010)
 
 
 def migrate(connection: Connection, dialect_words: Mapping[str, str]) -> int:

@@ -11,15 +11,17 @@ from chatmail.adapters.control.methods import METHODS, call
 from chatmail.adapters.control.services import ControlServices
 from chatmail.domain.formats.zone import RecordType, needed_records
 from chatmail.domain.model.errors import PermanentFailure
+from chatmail.domain.model.exchanger import Exchanger
 from chatmail.domain.model.federation import LedgerEvent, PeerHealth
 from chatmail.domain.model.outbound import queue_name
+from chatmail.domain.usecases.poll_exchanger import Polled
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
 from tests.unit.adapters.control.world import StillRelay, make_services
 from tests.unit.fakes.operator import Operator
 from tests.unit.fakes.zone import MemoryZone
 
 ANN = "annannann@chat.example"
-NEW = ("queue.", "federation.", "endpoint.", "domain.", "dkim.", "account.", "block.")
+NEW = ("queue.", "federation.", "endpoint.", "exchanger.", "domain.", "dkim.", "account.", "block.")
 
 
 class Face:
@@ -167,10 +169,42 @@ async def test_entries_are_retried_held_released_and_removed(face: Face) -> None
     assert await face("queue.purge") == {"removed": 1}
 
 
+async def test_exchangers_are_set_listed_and_polled(face: Face) -> None:
+    assert await face("exchanger.list") == {"exchangers": [], "total": 0}
+    shown = {
+        "name": "hub",
+        "url": "https://hub.test",
+        "enabled": True,
+        "poll_interval": 60,
+        "last_poll_at": None,
+    }
+    assert await face("exchanger.set", name="hub", url="https://hub.test/") == shown
+    await face.world.exchangers.claim("hub", 86400)
+    listed = (await face("exchanger.list"))["exchangers"]
+    assert listed == [shown | {"last_poll_at": "1970-01-02T00:00:00Z"}]
+    refused = await face.refused("exchanger.set", name="hub", url="ftp://x")
+    assert refused.code is ErrorCode.INVALID_PARAMS
+    assert (await face("exchanger.enable", name="hub", enabled=False))["enabled"] is False
+    for method in ("exchanger.enable", "exchanger.remove"):
+        assert (await face.refused(method, name="other")).code is ErrorCode.NOT_FOUND
+    assert (await face.refused("exchanger.poll", name="hub")).code is ErrorCode.UNAVAILABLE
+
+    async def ask(exchanger: Exchanger) -> Polled:
+        return Polled(is_reached=True, taken=2, known=1)
+
+    desk = attrs.evolve(face.services.exchangers, ask=ask)  # type: ignore[type-var]
+    face.services = attrs.evolve(face.services, exchangers=desk)
+    polled = {"reached": True, "taken": 2, "refused": 0, "known": 1, "later": 0}
+    assert await face("exchanger.poll", name="hub") == polled
+    assert (await face.refused("exchanger.poll", name="other")).code is ErrorCode.NOT_FOUND
+    assert await face("exchanger.remove", name="hub") == {"deleted": "hub"}
+
+
 async def test_why_tells_what_is_known(face: Face) -> None:
     face.world.queue_mail(ANN, "b@peer.example", reply="451 4.4.1 no")
+    now = int(face.world.clock.now_s())
     face.world.memory.remember(
-        PeerHealth(domain="peer.example", not_before_s=5.5, last_ok_smtp_s=4)
+        PeerHealth(domain="peer.example", not_before_s=5.5, last_ok_smtp_s=4, updated_s=now)
     )
     await face("endpoint.set", lookup_key="other.example", target_host="x.example")
     found = await face("queue.why", domain="PEER.example")

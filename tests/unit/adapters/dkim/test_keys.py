@@ -31,6 +31,10 @@ def one_key_is_enough(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+DAY = "20270131"
+SECOND = f"opendkim-{DAY}"
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -127,17 +131,34 @@ def test_a_second_key_is_signed_with_after_it_was_activated(tmp_path: Path) -> N
     ours = folder(directory, ed25519=True)
     with pytest.raises(PermanentFailure):
         ours.activate()
-    made = ours.rotate()
-    assert [key.selector for key in made] == ["opendkim2", "opendkim2-ed"]
-    assert [key.record() for key in ours.rotate()] == [key.record() for key in made]
+    made = ours.rotate(DAY)
+    assert [key.selector for key in made] == [SECOND, f"{SECOND}-ed"]
+    assert [key.record() for key in ours.rotate(DAY)] == [key.record() for key in made]
     assert ours.ensure()[0].selector == "opendkim"
-    assert ours.next_selector == "opendkim2"
-    assert ours.activate()[0].selector == "opendkim2"
-    assert (ours.selector, ours.next_selector) == ("opendkim2", None)
+    assert ours.next_selector == SECOND
+    assert ours.activate()[0].selector == SECOND
+    assert (ours.selector, ours.next_selector) == (SECOND, None)
     restarted = KeyFolder(directory, "opendkim", Algorithms())
-    assert restarted.ensure()[0].selector == "opendkim2"
+    assert restarted.ensure()[0].selector == SECOND
     assert restarted.published("opendkim") is not None  # queued mail still points there
-    assert restarted.rotate()[0].selector == "opendkim3"
+    assert restarted.rotate(DAY)[0].selector == f"opendkim-{DAY}-2"
+
+
+def test_a_key_has_an_age_and_old_ones_are_known(tmp_path: Path) -> None:
+    directory = tmp_path / "dkim"
+    assert KeyFolder(directory, "opendkim", Algorithms()).in_use_since_s() is None
+    ours = folder(directory, ed25519=True)
+    ours.ensure()
+    os.utime(directory / "opendkim.pem", (1000, 1000))
+    assert ours.in_use_since_s() == 1000
+    assert ours.retired() == ()
+    ours.rotate(DAY)
+    assert (ours.in_use_since_s(), ours.retired()) == (1000, ())
+    ours.activate()
+    since_s = ours.in_use_since_s()
+    assert since_s is not None
+    assert since_s > 1000
+    assert ours.retired() == ("opendkim", "opendkim-ed")
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

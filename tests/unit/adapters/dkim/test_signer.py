@@ -131,14 +131,14 @@ def test_after_a_rotation_the_next_record_is_shown_and_the_old_one_signed_with(
     keys = folder(tmp_path / "dkim")
     ours = KeySigner(keys, lambda: IDENTITY, Forms())
     assert ours.to_come() == ()
-    assert ours.rotate() == ours.to_come() == ours.rotate()
-    assert [record.selector for record in ours.records()][::2] == ["opendkim", "opendkim2"]
+    assert ours.rotate("20270131") == ours.to_come() == ours.rotate("20270201")
+    assert [record.selector for record in ours.records()][::2] == ["opendkim", "opendkim-20270131"]
     assert tags_of(ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S))["s"] == "opendkim"
     activated = ours.activate()
     assert ours.to_come() == ()
     assert activated == ours.records()
     prefix = ours.sign(HEADER, hashed(BODY), DOMAIN, NOW_S)
-    assert tags_of(prefix)["s"] == "opendkim2"
+    assert tags_of(prefix)["s"] == "opendkim-20270131"
     assert dkimpy_says(prefix + HEADER + BODY, ours.records()[0].text)
     assert ours.record_of("opendkim")
     assert ours.record_of("opendkim9") is None

@@ -17,6 +17,7 @@ async def idling(world: World):  # type: ignore[no-untyped-def]
     async with world.session() as client:
         await client.send(b"i IDLE\r\n")
         assert await client.line() == b"+ idling"
+        await trio.testing.wait_all_tasks_blocked()  # it may stand back after a long command
         yield client
 
 

@@ -384,6 +384,15 @@ async def test_absence_is_kept_for_half_a_minute(code: dns.rcode.Rcode) -> None:
     assert len(zone.asked) == 2
 
 
+async def test_other_servers_are_asked_from_one_moment_to_the_next() -> None:
+    zones = [Zone(f"mx.example 300 IN A 192.0.2.{n}") for n in (1, 2)]
+    async with dns_server(zones[0]) as first, dns_server(zones[1]) as second:
+        resolver = resolver_on(first, ipv6=False)
+        assert await resolver.addresses("mx.example") == ("192.0.2.1",)
+        resolver.ask_at([second])
+        assert await resolver.addresses("mx.example") == ("192.0.2.2",)
+
+
 async def test_trouble_is_not_kept() -> None:
     zone = Zone("k.example 300 IN TXT x")
     zone.rcodes["k.example"] = dns.rcode.SERVFAIL

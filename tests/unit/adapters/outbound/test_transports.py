@@ -12,6 +12,7 @@ from chatmail.domain.model.federation import HopFault, RecipientFate, TlsRule, T
 from chatmail.domain.ports.remote import HttpFetcher, RemoteTransport
 from tests.unit.adapters.outbound.rig import (
     PATIENCE,
+    Authority,
     FakeResolver,
     http_hop,
     letter,
@@ -81,6 +82,24 @@ async def test_idle_connections_are_closed_in_time(
         await trio.sleep(30)
         assert len(out._mxdeliv.pool) == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_trust_anchors_can_be_changed_while_it_runs(
+    authority: Authority, tmp_path: Path
+) -> None:
+    out, web = outward(), WebServer()
+    hop = http_hop(0, TlsRule.VERIFY, "peer.example")
+    async with peer(web, tls=authority.server("peer.example")) as served:
+        hop = attrs.evolve(hop, port=served.port)
+        assert (await out.attempt(hop, letter())).fault is HopFault.TLS
+        with pytest.raises(OSError, match="No such file"):
+            out.trust(tmp_path / "none.pem")
+        assert (await out.attempt(hop, letter())).fault is HopFault.TLS
+        out.trust(authority.file)
+        assert (await out.attempt(hop, letter())).fault is None
+        out._mxdeliv.pool.close()
+        out.trust(None)
+        assert (await out.attempt(hop, letter())).fault is HopFault.TLS
 
 
 def test_trust_anchors_that_cannot_be_read(tmp_path: Path) -> None:

@@ -335,6 +335,22 @@ def test_a_literal_relay_is_told_that_it_needs_nothing(
         assert "no records needed" in tool.text(line)
 
 
+def test_exchangers_are_named_switched_and_asked(tool: Tool) -> None:
+    assert "no exchanger" in tool.text("exchanger")
+    assert "asked every 90 s" in tool.text("exchanger add hub https://hub.test --interval 90")
+    line = tool.text("exchanger list")
+    assert "https://hub.test" in line
+    assert "never" in line
+    assert tool("exchanger add bad http://hub.test")[0] == Exit.FAILURE
+    assert "not asked any more" in tool.text("exchanger disable hub")
+    assert "off" in tool.text("exchanger list")
+    assert "asked again" in tool.text("exchanger enable hub")
+    assert tool("exchanger enable other")[0] == Exit.NOT_FOUND
+    assert tool("exchanger poll hub")[0] != Exit.OK
+    assert "was removed" in tool.text("exchanger remove hub")
+    assert tool("exchanger remove hub")[0] == Exit.NOT_FOUND
+
+
 def test_keys_are_shown_checked_and_rotated(tool: Tool) -> None:
     shown = tool.text("dkim show")
     assert '_domainkey.chat.example. 3600 IN TXT "v=DKIM1;k=rsa;p=AAAA;s=email;t=s"' in shown

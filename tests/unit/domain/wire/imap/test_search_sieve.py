@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatmail.domain.formats.mime_structure import StructureScanner
-from chatmail.domain.wire.imap.commands import (
+from chatmail.domain.wire.imap.search_content import ContentProbe
+from chatmail.domain.wire.imap.search_keys import (
     SearchAll,
     SearchAnd,
     SearchHeader,
@@ -19,7 +20,6 @@ from chatmail.domain.wire.imap.commands import (
     SearchOr,
     SearchText,
 )
-from chatmail.domain.wire.imap.search_content import ContentProbe
 from chatmail.domain.wire.imap.search_sections import sections
 from chatmail.domain.wire.imap.search_sieve import MAX_WORDS, Sieve
 
