@@ -27,14 +27,16 @@ from tests.e2e.mailbox import count, stored
 from tests.e2e.raw import Closed, RawImap, client, newcomer, quoted
 from tests.e2e.rawsmtp import RawSmtp, plain, submitter
 from tests.e2e.relay import COMMAND, Relay, wait_until
+from tests.e2e.stopwatch import Stopwatch
 from tests.e2e.web import Web
+from tests.pace import slowdown
 from tests.postgres import PostgresServer
 
 pytestmark = needs_postgres
 
 PASSWORD = "never-shown-anywhere"
 """The server asks for none; nobody may print it all the same."""
-HEAL_S = 15
+HEAL_S = 60
 """The longest pause between two attempts to reconnect is 5 s."""
 
 
@@ -168,10 +170,10 @@ def test_nothing_is_lost_or_doubled_when_the_database_goes(
         with sending(clients):
             for _ in range(times):
                 goal = len(ledger.acknowledged) + 25
-                wait_until("mail flows", lambda g=goal: len(ledger.acknowledged) >= g, 30)
+                wait_until("mail flows", lambda g=goal: len(ledger.acknowledged) >= g)
                 end(server, relay.database)
             goal = len(ledger.acknowledged) + 25
-            wait_until("mail flows again", lambda: len(ledger.acknowledged) >= goal, 30)
+            wait_until("mail flows again", lambda: len(ledger.acknowledged) >= goal)
         total = len(stored(relay, recipients[0]))
         wait_until("the reader was told of all", lambda: reader.told == total, HEAL_S)
     copies = ledger.check_all(relay, recipients)
@@ -194,9 +196,9 @@ def test_sessions_cut_at_any_instant_lose_and_double_nothing(
     senders = [newcomer(relay) for _ in range(4)]
     cuts, end = 0, time.monotonic() + 10
     with sending([Persistent(relay, sender, recipients, ledger) for sender in senders]):
-        while time.monotonic() < end:
+        while time.monotonic() < end or min(cuts, len(ledger.acknowledged)) <= 20:
             goal = len(ledger.attempted) + 1
-            wait_until("more is on its way", lambda g=goal: len(ledger.attempted) >= g, 30)
+            wait_until("more is on its way", lambda g=goal: len(ledger.attempted) >= g)
             time.sleep(random.uniform(0, 0.03))
             cuts += server.terminate_backends(relay.database)
     copies = ledger.check_all(relay, recipients)
@@ -226,7 +228,8 @@ def test_everything_asks_to_come_back_while_the_database_is_down(
         tag = idler.idle()
         server.stop()
 
-        began = time.monotonic()
+        stopwatch = Stopwatch(relay)
+        stopwatch.start()
         assert _submits(smtp, alice, bob, octets) == 451
         assert _submits(smtp, alice, bob, octets) == 451, "the session goes on"
         refused = _until_closed(appender, b"APPEND INBOX {%d+}\r\n%b" % (len(octets), octets))
@@ -246,14 +249,14 @@ def test_everything_asks_to_come_back_while_the_database_is_down(
         assert web.post("/new").status == 503
         assert local.get("/livez").status == 200
         assert local.get("/readyz").status == 503
-        assert time.monotonic() - began < 30, "nobody waits for what is not there"
+        assert stopwatch.elapsed_s() < 30, "nobody waits for what is not there"
 
         used = relay.cpu_s()
         waited = time.monotonic()
         while time.monotonic() < waited + 2:
             assert local.get("/livez").status == 200
             time.sleep(0.2)
-        assert relay.cpu_s() - used < 1, "it waits for the server without spinning"
+        assert relay.cpu_s() - used < slowdown(), "it waits for the server without spinning"
 
         server.start()
         wait_until("mail is taken again", lambda: _submits(smtp, alice, bob, octets) == 250, HEAL_S)
@@ -298,14 +301,15 @@ def test_a_frozen_database_holds_up_nobody_who_does_not_need_it(
     with submitter(relay, alice) as smtp, client(relay, bob, "INBOX") as raw:
         assert smtp.envelope(alice[0], [bob[0]]).code == 354
         submission = threading.Thread(target=lambda: replies.append(smtp.content(octets).code))
+        stopwatch = Stopwatch(relay)
         with server.frozen():
             submission.start()
             end = time.monotonic() + 3
             while time.monotonic() < end:
-                began = time.monotonic()
+                stopwatch.start()
                 raw.ok("CAPABILITY")
                 assert Web(relay, "http").get("/livez").status == 200
-                assert time.monotonic() - began < 1
+                assert stopwatch.elapsed_s() < 1
             assert replies == []
         submission.join(60)
         assert replies == [250]

@@ -33,12 +33,14 @@ from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import wait_until
 from tests.e2e.test_settings import said
 from tests.e2e.web import Web
+from tests.pace import slowdown
 
 pytestmark = needs_postgres
 
 TOKEN = "/private/devicetoken"
-SOON_S = 5
-"""A hint takes milliseconds; the limit is for a machine that does much else."""
+SOON_S = 20
+"""A hint takes milliseconds, and what missed it is found after 30 s; between them is a machine that
+does much else."""
 
 
 @dataclass
@@ -138,7 +140,7 @@ def test_a_message_accepted_by_one_wakes_idle_on_the_other(pair: Pair, way: str)
             assert message_id.encode() in fetched.literals[0]
     p50 = statistics.median(took)
     print(f"{way}: DATA to EXISTS p50 {p50 * 1000:.1f} ms, max {max(took) * 1000:.1f} ms")
-    assert p50 < 1
+    assert p50 < slowdown()
     assert max(took) < SOON_S
 
 
@@ -637,7 +639,7 @@ def test_either_may_go_while_both_deliver(mortal_pair: Pair, way: str) -> None:
 
     def await_progress(of: Ledger, more: int) -> None:
         goal = len(of.acknowledged) + more
-        wait_until("more is acknowledged", lambda: len(of.acknowledged) >= goal, 30)
+        wait_until("more is acknowledged", lambda: len(of.acknowledged) >= goal)
 
     with sending([one for both in clients.values() for one in both]):
         for victim in [pair.a, pair.b] * 3:
@@ -726,4 +728,4 @@ def test_a_conversation_goes_on_when_one_process_is_killed(mortal_pair: Pair, co
         )
         return wanted <= texts
 
-    wait_until("all have arrived", has_all, 60)
+    wait_until("all have arrived", has_all, 120)

@@ -351,7 +351,7 @@ async def test_an_entry_that_is_gone_is_passed_over_and_its_report_is_owed(store
     both = settled(gone, left, kind=RETRY, due_s=NOW_S + 9)
     await stores.outbound.settle(attrs.evolve(both, reports=(report,)))
     assert named(await claim(stores, now_s=NOW_S + 9)) == [(1, "eve@peer.test")]
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await stores.queue.wait_for_more()
     (owed,) = await stores.queue.claim(NOW_S, 9, 60)
     assert owed.report == report
@@ -426,7 +426,7 @@ async def test_waiting_ends_with_an_entry_that_is_free_or_made_due(stores: Store
 
 
 async def heard(stores: Stores) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await stores.outbound.wait_for_more()
 
 

@@ -56,7 +56,7 @@ async def connected(directory: Path) -> AsyncIterator[trio.SocketStream]:
 
 async def line(stream: trio.SocketStream) -> bytes:
     octets = b""
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while not octets.endswith(b"\n"):
             try:
                 more = await stream.receive_some()

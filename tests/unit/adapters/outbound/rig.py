@@ -28,25 +28,25 @@ from chatmail.domain.ports.remote import DnsFault, Letter, MxAnswer
 HOST = "peer.example"
 PATIENCE = Patience(
     stagger=0.02,
-    tls=2.0,
-    http_connect=2.0,
-    http_stall=2.0,
-    http_answer=2.0,
-    smtp_connect=2.0,
-    smtp_command=2.0,
-    smtp_stall=2.0,
-    smtp_verdict=2.0,
+    tls=10.0,
+    http_connect=10.0,
+    http_stall=10.0,
+    http_answer=10.0,
+    smtp_connect=10.0,
+    smtp_command=10.0,
+    smtp_stall=10.0,
+    smtp_verdict=10.0,
 )
 HASTE = attrs.evolve(
     PATIENCE,
-    tls=0.2,
-    http_connect=0.2,
-    http_stall=0.2,
-    http_answer=0.2,
-    smtp_connect=0.2,
-    smtp_command=0.2,
-    smtp_stall=0.2,
-    smtp_verdict=0.2,
+    tls=0.6,
+    http_connect=0.6,
+    http_stall=0.6,
+    http_answer=0.6,
+    smtp_connect=0.6,
+    smtp_command=0.6,
+    smtp_stall=0.6,
+    smtp_verdict=0.6,
 )
 
 

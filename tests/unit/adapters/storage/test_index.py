@@ -296,7 +296,7 @@ async def test_a_load_that_sees_a_commit_first_shares_its_place(opener: Opener) 
         database.token, database.go_on = trio.lowlevel.current_trio_token(), loaded
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stores.deliver, account.inbox)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 while not (opened := await stores.mail.open(account.id, "INBOX")).entry(1):
                     opened.close()
                     stores.store.index.loaded.clear()
@@ -322,7 +322,7 @@ async def test_an_expunge_is_not_told_before_it_is_published(opener: Opener) -> 
         database.go_on, database.durable = go_on, trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stores.mail.expunge, account.inbox, [2])
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await database.durable.wait()
             changes = await opened.changes_since(1, 3)
             assert list(changes.expunged) == [1]

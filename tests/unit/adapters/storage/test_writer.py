@@ -419,7 +419,7 @@ async def test_the_log_is_folded_when_nobody_waits(
         assert not folded.is_set()
         stores.store._writer._committer.rows_since_checkpoint = CHECKPOINT_ROWS
         await stores.deliver(account.inbox)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await folded.wait()
         await stores.deliver(account.inbox)
 

@@ -159,8 +159,9 @@ async def test_a_database_without_a_queue_gets_one(tmp_path: Path, opener: Opene
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         for (name,) in tables.fetchall():
-            if name.startswith(("outbound_", "peer_", "sts_", "delivered_")):
+            if name.startswith(("outbound_", "peer_", "sts_", "delivered_", "exchangers")):
                 connection.execute(f"DROP TABLE {name}")
+        connection.execute("ALTER TABLE accounts DROP COLUMN is_imported")
         connection.execute("DELETE FROM schema_version WHERE version > 6")
         # As the version of then has written it.
         connection.execute(

@@ -219,7 +219,7 @@ async def test_rows_that_somebody_else_holds_are_a_passing_trouble(
 
 
 async def refused(action: Callable[..., object], *args: object) -> None:
-    with trio.fail_after(8), pytest.raises(TransientFailure):
+    with trio.fail_after(12), pytest.raises(TransientFailure):
         await action(*args)
 
 

@@ -86,7 +86,7 @@ async def test_the_last_two_entries_end_a_message_whoever_settles_them(pair: Pai
 
 async def test_what_one_queues_wakes_the_other(pair: Pair) -> None:
     one, other = pair
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await other.outbound.wait_for_more()  # the first look of the listener
         await one.deliver(outbound=make_outbound())
         await other.outbound.wait_for_more()
