@@ -44,6 +44,7 @@ from chatmail.adapters.imap.metadata import (
     set_quota,
 )
 from chatmail.adapters.imap.notify import notify
+from chatmail.adapters.imap.own_time import own_time
 from chatmail.adapters.imap.replies import BYE_MAILBOX_DELETED, BYE_UNAVAILABLE, UNAVAILABLE
 from chatmail.adapters.imap.search import run_search
 from chatmail.adapters.imap.services import ByteStream, ImapServices
@@ -126,7 +127,7 @@ async def serve_connection(stream: ByteStream, services: ImapServices) -> None:
     last = b""
     try:
         with services.drain.subscribe(session.drain), scope:
-            await _converse(session)
+            await own_time(session, _converse(session))
         if not session.is_waiting:
             return  # ended inside a command: what was written last may be torn
         last = session.farewell()

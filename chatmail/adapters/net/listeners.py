@@ -27,7 +27,8 @@ from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
 from chatmail.adapters.net.turns import Turns
 from chatmail.adapters.system.redaction import Public
 
-ACCEPT_BATCH: Final = 16
+ACCEPT_BATCH: Final = 4
+"""Each costs 0.4 ms, its first step included, before anybody else runs."""
 BACK_OFF_S: Final = 0.1
 COMPLAINT_EVERY_S: Final = 60.0
 

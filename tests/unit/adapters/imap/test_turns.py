@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -10,6 +12,7 @@ from chatmail.adapters.imap.session import SLICE_S
 from chatmail.adapters.net.turns import BUSY_S, PATIENCE_S, Turns
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import MailboxInfo
+from chatmail.domain.ports.mailstore import FlagOutcome
 from tests.unit.adapters.imap.world import Client, World
 
 
@@ -106,3 +109,34 @@ async def test_short_commands_become_long_work_when_they_never_end(
             mock_clock.jump(SLICE_S / 4 / share)
             await client.ok(b'LIST "" "*"')
         assert world.turns.is_steady(world.account.id) is is_steady
+
+
+async def test_to_wait_for_a_disk_is_no_work(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.deliver()
+    set_flags = world.store.set_flags
+
+    async def slow(*arguments: Any) -> FlagOutcome:
+        await trio.sleep(1)
+        return await set_flags(*arguments)
+
+    monkeypatch.setattr(world.store, "set_flags", slow)
+    async with world.session() as client:
+        for _ in range(3):
+            await client.ok(b"STORE 1 +FLAGS (\\Seen)")
+        assert not world.turns.is_steady(world.account.id)
+
+
+async def test_news_in_idle_are_no_long_work(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.session() as client:
+        await client.send(b"a IDLE\r\n")
+        await client.line()
+        for number in range(1, 9):
+            await trio.sleep(1)
+            world.deliver()
+            assert await client.line() == b"* %d EXISTS" % number
+        await trio.testing.wait_all_tasks_blocked()
+        assert not world.turns.is_steady(world.account.id)
