@@ -20,7 +20,7 @@ import trio
 from chatmail.adapters.net.binding import bound_address
 from chatmail.adapters.net.crowds import Crowd
 from chatmail.adapters.net.errors import TRANSPORT_ERRORS, PeerGone
-from chatmail.adapters.net.handshakes import Handshaker
+from chatmail.adapters.net.handshakes import Handshaker, Turns
 from chatmail.adapters.net.socket_stream import SocketStream
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
@@ -113,7 +113,7 @@ async def serve_listener(
     sockets: Sequence[socket.socket],
     listener: FaceListener,
     keeper: TlsKeeper,
-    turns: trio.Semaphore,
+    turns: Turns,
     handler_nursery: trio.Nursery,
     log: EventLog,
     *,

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from chatmail.adapters.net.certificates import CertificatePair
 from chatmail.adapters.net.errors import PeerGone
-from chatmail.adapters.net.handshakes import CONCURRENT, Handshaker, handshake_turns
+from chatmail.adapters.net.handshakes import CONCURRENT, Handshaker, Turns, handshake_turns
 from chatmail.adapters.net.tls import TlsKeeper, TlsPolicy, TlsPurpose
 from chatmail.adapters.net.tls_stream import TlsStream
 from tests.unit.adapters.net.rig import client_context, tcp_pair, tls_client, tracked
@@ -69,7 +69,7 @@ async def test_a_flood_of_half_handshakes_leaves_others_served_at_once(
         assert trio.current_time() == began
         assert not failed_at
     assert max(failed_at) == pytest.approx(10)
-    assert rig.turns.value == CONCURRENT
+    assert rig.turns.free == CONCURRENT
 
 
 async def test_silent_peers_take_no_turn(keeper: TlsKeeper, autojump_clock: MockClock) -> None:
@@ -118,7 +118,7 @@ async def test_a_slow_handshake_finishes_without_its_turn(
         nursery.start_soon(client.do_handshake)
         nursery.start_soon(rig.handshaker.handshake, stream)
         await trio.sleep(3.5)  # its turn is over, the handshake is not
-        assert rig.turns.value == CONCURRENT
+        assert rig.turns.free == CONCURRENT
     assert stream.tls_version == "TLSv1.3"
 
 
@@ -238,3 +238,39 @@ async def test_a_client_without_sni_is_served(keeper: TlsKeeper) -> None:
     context = client_context(keeper.pair)
     context.check_hostname = False
     assert (await rig.shake(context, name=None)).tls_version == "TLSv1.3"
+
+
+async def test_who_has_begun_goes_first_and_newcomers_are_not_kept_out() -> None:
+    turns = Turns(1)
+    order: list[str] = []
+
+    async def step(name: str, has_begun: bool) -> None:
+        async with turns.one(has_begun=has_begun):
+            order.append(name)
+
+    async with trio.open_nursery() as nursery, turns.one(has_begun=False):
+        for _ in range(3):
+            nursery.start_soon(step, "n", False)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(6):
+            nursery.start_soon(step, "B", True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not order
+    assert "".join(order) == "BBBnBBBnn"
+    assert turns.free == 1
+
+
+async def test_whoever_stops_waiting_takes_no_turn_with_them() -> None:
+    turns = Turns(1)
+    async with turns.one(has_begun=False):
+        for has_begun in (False, True):
+            with trio.move_on_after(0) as scope:
+                async with turns.one(has_begun=has_begun):
+                    pass
+            assert scope.cancelled_caught
+        assert turns.free == 0
+    assert turns.free == 1
+    with pytest.raises(ValueError, match="step"):
+        async with turns.one(has_begun=True):
+            raise ValueError("step")
+    assert turns.free == 1
