@@ -1,6 +1,6 @@
 """What a crowd of idle clients costs: memory, start, notification among them, a restart.
 
-    python -m bench.clients [--clients 5000] [--compress] [--per-account 25] [--messages 200]
+    python -m bench.clients [--clients 1000] [--compress] [--per-account 25] [--messages 200]
         [--restart TERM|KILL] ...
 
 A relay of its own on loopback, all clients with TLS. Memory is the relay's PSS (`smaps_rollup`)
@@ -157,7 +157,7 @@ def restart(relay: TunedRelay, crowds: Crowds, count: int, how: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=5000)
+    parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--per-account", type=int, default=25)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--compress", action="store_true")
