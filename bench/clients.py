@@ -1,6 +1,6 @@
 """What a crowd of idle clients costs: memory, start, notification among them, a restart.
 
-    python -m bench.clients [--clients 5000] [--compress] [--per-account 25] [--messages 200]
+    python -m bench.clients [--clients 1000] [--compress] [--per-account 25] [--messages 200]
         [--restart TERM|KILL] ...
 
 A relay of its own on loopback, all clients with TLS. Memory is the relay's PSS (`smaps_rollup`)
@@ -137,7 +137,9 @@ def restart(relay: TunedRelay, crowds: Crowds, count: int, how: str) -> None:
     waits = probe.end()
     after = sorted(at_s - ready_s for at_s in reports[0]["arrivals"])[-count:]
     refusals: Counter[int] = Counter()
+    reasons: Counter[str] = Counter()
     for report in reports:
+        reasons += report["reasons"]
         refusals += report["refusals"]
     twice = sum(clients for times, clients in refusals.items() if times > 1)
     once = refusals.get(1, 0)
@@ -145,7 +147,7 @@ def restart(relay: TunedRelay, crowds: Crowds, count: int, how: str) -> None:
         f"SIG{how}: down after {down_s - began_s:.1f} s, ready after {ready_s - began_s:.1f} s; "
         f"back after ready, s: p50 {quantile(after, 0.5):.1f} p99 {quantile(after, 0.99):.1f} "
         f"last {after[-1]:.1f}; {cpu_s / count * 1000:.2f} ms CPU each; "
-        f"refused once {once}, more often {twice}; BYE heard by "
+        f"refused once {once}, more often {twice} {dict(reasons) or ''}; BYE heard by "
         f"{sum(report['byes'] for report in reports)}; {len(waits)} commands of another client, "
         f"ms: p50 {quantile(waits, 0.5):.0f} p99 {quantile(waits, 0.99):.0f}"
         f" longest {quantile(waits, 1.0):.0f}",
@@ -155,10 +157,11 @@ def restart(relay: TunedRelay, crowds: Crowds, count: int, how: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=5000)
+    parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--per-account", type=int, default=25)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--compress", action="store_true")
+    parser.add_argument("--program", help="another checkout whose program is to be measured")
     parser.add_argument("--messages", type=int, default=200)
     parser.add_argument("--restart", action="append", default=[], choices=("TERM", "KILL"))
     arguments = parser.parse_args()
@@ -166,7 +169,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = arguments.clients
     with tempfile.TemporaryDirectory() as folder:
-        relay = TunedRelay(Path(folder), rate=0)
+        environment = {"PYTHONPATH": arguments.program} if arguments.program else {}
+        relay = TunedRelay(Path(folder), rate=0, env=environment)
         with running(relay):
             accounts = _accounts(relay, -(-count // arguments.per_account))
             before_kib, before_s = pss_kib(relay), relay.cpu_s()

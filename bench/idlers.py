@@ -98,13 +98,13 @@ class Idler:
             return
         except ssl.SSLWantWriteError:
             self._crowd.want(self._socket.fileno(), select.EPOLLOUT | select.EPOLLIN)
-        except (OSError, EOFError):
-            self._part(is_refusal=not self.is_idle)
+        except (OSError, EOFError) as error:
+            self._part(is_refusal=not self.is_idle, how=type(error).__name__)
 
     def check(self, now_s: float) -> None:
         """Give up on an answer that does not come."""
         if self._socket is not None and not self.is_idle and now_s - self._begun_s > GIVE_UP_S:
-            self._part(is_refusal=True)
+            self._part(is_refusal=True, how="gave up")
 
     def forget(self) -> None:
         """Begin a new count."""
@@ -153,8 +153,11 @@ class Idler:
                 octets = self._deflate.compress(octets) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
             self._socket.sendall(octets)
 
-    def _part(self, *, is_refusal: bool) -> None:
+    def _part(self, *, is_refusal: bool, how: str = "") -> None:
         assert self._socket is not None
+        if is_refusal:
+            step = self._step.decode()[:1] if self._is_shaken else "handshake"
+            self._crowd.reasons[f"{how} in {step or 'greeting'}"] += 1
         self._crowd.unwatch(self._socket.fileno())
         self._socket.close()
         self._socket = None
@@ -179,6 +182,7 @@ class Crowd:
         self.tls.verify_mode = ssl.CERT_NONE
         self.told: list[tuple[float, int]] = []
         self.byes = 0
+        self.reasons: collections.Counter[str] = collections.Counter()
         self._orders = orders
         self._epoll = select.epoll()
         self._epoll.register(orders.fileno(), select.EPOLLIN)
@@ -245,12 +249,14 @@ class Crowd:
                     "arrivals": self._arrivals,
                     "told": self.told,
                     "byes": self.byes,
+                    "reasons": self.reasons,
                     "refusals": collections.Counter(one.refusals for one in self._idlers),
                 }
             )
             self.told, self._arrivals = [], []
         elif order == "forget":
             self.byes = 0
+            self.reasons.clear()
             for idler in self._idlers:
                 idler.forget()
         return order != "end"

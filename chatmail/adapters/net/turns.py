@@ -70,9 +70,10 @@ class Turns:
         while now >= next(iter(turns.values())) + BUSY_S:
             turns.popitem(last=False)
 
-    async def take(self, key: Hashable) -> None:
+    async def take(self, key: Hashable, *, goes_first: bool = False) -> None:
         """Wait for a turn; at least others run once.
 
+        Args:  goes_first: before all others, unless it worked for long a moment ago.
         Cancellation:  loses no turn.
         """
         is_steady = self.is_steady(key)
@@ -82,6 +83,8 @@ class Turns:
             lot = waiting.get(key)
             if lot is None:
                 lot = waiting[key] = trio.lowlevel.ParkingLot()
+                if goes_first and not is_steady:
+                    waiting.move_to_end(key, last=False)
             await lot.park()  # cancelled before it is let through, or not at all
         self._is_free = False
         try:

@@ -89,7 +89,10 @@ class LoadedMailbox:
         """Return the pages to be read before the entries of these UIDs can be asked for."""
         if not self.cold:
             return []
-        return sorted(self.cold.intersection(bisect_right(self._bounds, uid) - 1 for uid in uids))
+        missing = (uid for uid in uids if uid not in self.entries)
+        return sorted(
+            self.cold.intersection(bisect_right(self._bounds, uid) - 1 for uid in missing)
+        )
 
     def span(self, page: int) -> tuple[int, int]:
         """Return the first UID of a page and the first one behind it."""

@@ -21,7 +21,7 @@ from chatmail.adapters.storage.retention import Trimmer
 from chatmail.adapters.storage.schema import blobs
 from chatmail.adapters.storage.segment_reader import Damaged, Proof, SegmentReader, Wanted
 from chatmail.adapters.storage.segments import Place
-from chatmail.adapters.storage.shared_mailbox import SharedMailbox
+from chatmail.adapters.storage.shared_mailbox import SharedMailbox, Source
 from chatmail.adapters.storage.writer import Log, Nothing, Writer
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.account import AccountId
@@ -49,6 +49,7 @@ class SqlMailStore:
         self._index = index
         self._log = log
         self._trim = Trimmer(writer, reader)
+        self._source = Source(index, reader, self._settle)
 
     async def open(self, account: AccountId, name: str) -> SharedMailbox | None:
         """Open a mailbox by its exact name; None: there is none.
@@ -66,7 +67,7 @@ class SqlMailStore:
             loaded = await self._load(head.id)
         if loaded is None:
             return None
-        mailbox = SharedMailbox(loaded, self._index, self._reader, self._settle)
+        mailbox = SharedMailbox(loaded, self._source)
         try:
             await mailbox.find_unseen()
         except MailboxGone:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
+import attrs
+
 from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.loaded import LoadedMailbox
@@ -30,27 +32,28 @@ PAGES_PER_READ: Final = 4
 LOOKS_FOR_UNSEEN: Final = 3
 
 
-class SharedMailbox:
-    """`OpenMailbox` over a mailbox in memory.
+@attrs.frozen
+class Source:
+    """Where mailboxes come from: one for all of them.
 
-    Args:  settle: waits until all that was committed before is published.
+    `settle` waits until all that was committed before is published.
     """
 
-    __slots__ = ("_index", "_is_closed", "_loaded", "_reader", "_settle")
+    index: StoreIndex
+    reader: Reader
+    settle: Callable[[AccountId], Awaitable[None]]
 
-    def __init__(
-        self,
-        loaded: LoadedMailbox,
-        index: StoreIndex,
-        reader: Reader,
-        settle: Callable[[AccountId], Awaitable[None]],
-    ) -> None:
+
+class SharedMailbox:
+    """`OpenMailbox` over a mailbox in memory. Every idle session holds one."""
+
+    __slots__ = ("_is_closed", "_loaded", "_source")
+
+    def __init__(self, loaded: LoadedMailbox, source: Source) -> None:
         self._loaded = loaded
-        self._index = index
-        self._reader = reader
-        self._settle = settle
+        self._source = source
         self._is_closed = False
-        index.pin(loaded)
+        source.index.pin(loaded)
 
     @property
     def id(self) -> MailboxId:
@@ -74,7 +77,7 @@ class SharedMailbox:
     def uids(self) -> tuple[Sequence[Uid], int]:
         """Return a shared ascending sequence of UIDs and how many of its items are valid."""
         head = self._head()
-        self._index.shown.note(head.id, head.uid_next)
+        self._source.index.shown.note(head.id, head.uid_next)
         uids: Sequence[Uid] = self._loaded.uids  # type: ignore[assignment]
         return uids, len(uids)
 
@@ -110,7 +113,7 @@ class SharedMailbox:
         for _ in range(LOOKS_FOR_UNSEEN):
             if loaded.is_gone or loaded.first_unseen()[1]:
                 return
-            head, lowest = await self._reader.lowest_unseen(loaded.head.id)
+            head, lowest = await self._source.reader.lowest_unseen(loaded.head.id)
             loaded.settle_unseen(await self._published(head), lowest)
 
     def keywords(self) -> Sequence[str]:
@@ -133,10 +136,10 @@ class SharedMailbox:
             return changes
         loaded = self._loaded
         if loaded.cold:
-            await self._load(await self._reader.changed_since(loaded.head.id, modseq))
+            await self._load(await self._source.reader.changed_since(loaded.head.id, modseq))
         while True:
             seen = loaded.head.highest_modseq
-            floor, gone = await self._reader.expunged_since(loaded.head.id, modseq)
+            floor, gone = await self._source.reader.expunged_since(loaded.head.id, modseq)
             self._head()
             # What was expunged during the read is in the journal, unless that moved on too.
             if loaded.journal_floor <= seen:
@@ -152,7 +155,7 @@ class SharedMailbox:
     def changes_now(self, modseq: Modseq, uid_next: Uid) -> MailboxChanges | None:
         """Return what was committed after `modseq`; None: the journal does not go back that far."""
         head = self._head()
-        self._index.shown.note(head.id, head.uid_next)
+        self._source.index.shown.note(head.id, head.uid_next)
         loaded = self._loaded
         return loaded.changes(modseq, uid_next) if modseq >= loaded.journal_floor else None
 
@@ -160,7 +163,7 @@ class SharedMailbox:
         """Let the store forget the mailbox when memory is wanted."""
         if not self._is_closed:
             self._is_closed = True
-            self._index.unpin(self._loaded)
+            self._source.index.unpin(self._loaded)
 
     async def _load(self, uids: Iterable[int]) -> None:
         loaded = self._loaded
@@ -170,9 +173,9 @@ class SharedMailbox:
             if not pages:  # somebody else was faster
                 continue
             spans = [loaded.span(page) for page in sorted(pages)]
-            head, entries = await self._reader.pages(loaded.head.id, spans)
+            head, entries = await self._source.reader.pages(loaded.head.id, spans)
             await self._published(head)
-            self._index.take_in(loaded, entries, pages)
+            self._source.index.take_in(loaded, entries, pages)
 
     async def _published(self, read: MailboxHead | None) -> int:
         """Wait until the commit that was read is published; returns its modseq.
@@ -181,7 +184,7 @@ class SharedMailbox:
         """
         head = self._head()
         if read is None or read.highest_modseq > head.highest_modseq:
-            await self._settle(head.account)
+            await self._source.settle(head.account)
             head = self._head()
         if read is None or read.highest_modseq > head.highest_modseq:
             raise TransientFailure("the mailbox is behind the database")

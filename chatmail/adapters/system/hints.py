@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from chatmail.domain.model.mailbox import MailboxHint, MailboxId
 
@@ -25,15 +25,33 @@ class HintBoard:
             for wake in tuple(wakers.values()):
                 wake()
 
-    @contextmanager
-    def subscribe(self, mailbox: MailboxId, wake: Callable[[], None]) -> Iterator[None]:
+    def subscribe(
+        self, mailbox: MailboxId, wake: Callable[[], None]
+    ) -> AbstractContextManager[None]:
         """Call `wake` at each change while the context is open."""
-        token = object()
-        self._wakers.setdefault(mailbox, {})[token] = wake
-        try:
-            yield
-        finally:
-            wakers = self._wakers[mailbox]
-            del wakers[token]
-            if not wakers:
-                del self._wakers[mailbox]
+        return _Subscription(self._wakers, mailbox, wake)
+
+
+class _Subscription:
+    """A waker's stay on the board. Every idle session holds one: a generator takes 900 octets."""
+
+    __slots__ = ("_all", "_mailbox", "_wake")
+
+    def __init__(
+        self,
+        wakers: dict[MailboxId, dict[object, Callable[[], None]]],
+        mailbox: MailboxId,
+        wake: Callable[[], None],
+    ) -> None:
+        self._all = wakers
+        self._mailbox = mailbox
+        self._wake = wake
+
+    def __enter__(self) -> None:
+        self._all.setdefault(self._mailbox, {})[self] = self._wake
+
+    def __exit__(self, *_: object) -> None:
+        wakers = self._all[self._mailbox]
+        del wakers[self]
+        if not wakers:
+            del self._all[self._mailbox]

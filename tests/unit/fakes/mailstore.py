@@ -203,7 +203,10 @@ class MemoryMailbox:
 
 
 class MemoryState:
-    """What the memory stores share. `fail` makes the next calls raise TransientFailure."""
+    """What the memory stores share. `fail` makes the next calls raise TransientFailure.
+
+    `are_large`: mailboxes have only those entries in memory that they were asked to load.
+    """
 
     def __init__(
         self, hints: MemoryHints | None = None, now_s: Callable[[], float] | None = None
@@ -218,6 +221,7 @@ class MemoryState:
         self.outbound_added = trio.Event()
         self.once: dict[bytes, float] = {}  # key → when it is forgotten
         self.fail = 0
+        self.are_large = False
         self.shown: dict[MailboxId, int] = {}
         self._ids = itertools.count(1)
         self._validities: dict[AccountId, int] = {}
@@ -347,6 +351,7 @@ class MemoryOpenMailbox:
     def __init__(self, mailbox: MemoryMailbox, state: MemoryState) -> None:
         self._mailbox = mailbox
         self._state = state
+        self._cold = set(mailbox.uids) if state.are_large else set()
         self.is_closed = False
 
     @property
@@ -371,9 +376,13 @@ class MemoryOpenMailbox:
 
     async def load(self, uids: Iterable[Uid]) -> None:
         self._live()
+        self._cold.difference_update(uids)
 
     def entry(self, uid: Uid) -> MailboxEntry | None:
-        return self._live().entries.get(uid)
+        entry = self._live().entries.get(uid)
+        if entry is not None and uid in self._cold:
+            raise LookupError("the message was not loaded")
+        return entry
 
     def first_unseen(self) -> Uid | None:
         mailbox = self._live()

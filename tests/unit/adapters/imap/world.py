@@ -357,6 +357,7 @@ class World:
     def __init__(self, settings: SettingsSnapshot = SETTINGS) -> None:
         self.settings = settings
         self.state = MemoryState()
+        self.state.are_large = True
         self.store = MemoryMailStore(self.state)
         self.intake = MemoryIntake(self.state)
         self.tokens = MemoryDeviceTokens()

@@ -158,3 +158,22 @@ async def test_what_is_known_of_workers_is_forgotten(mock_clock: MockClock) -> N
         turns.note(number)
         mock_clock.jump(BUSY_S / 10)
     assert len(turns) <= 11
+
+
+async def test_who_goes_first_goes_first_once_and_then_takes_turns(mock_clock: MockClock) -> None:
+    is_storing = [True]
+    turns = Turns(lambda: is_storing[0])
+    order: list[str] = []
+
+    async def work(name: str, goes_first: bool) -> None:
+        await turns.take(name, goes_first=goes_first)
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        turns.note("e")
+        for name in "abcde":  # the first one is let through, and waits for the store
+            nursery.start_soon(work, name, name in "de")
+            await wait_all_tasks_blocked()
+        is_storing[0] = False
+        mock_clock.jump(THREAD_S)
+    assert order == ["a", "d", "b", "c", "e"]

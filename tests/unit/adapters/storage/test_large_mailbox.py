@@ -123,6 +123,21 @@ async def test_changes_of_pages_that_were_not_read(opener: Opener) -> None:
         await check_index_equals_database(stores)
 
 
+async def test_more_changes_than_the_journal_holds_are_not_read_again(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_module, "JOURNAL_LENGTH", 3)
+    await fill(opener, [SEEN] * 10)
+    async with opener() as stores:
+        mailbox = await inbox(stores)
+        start = mailbox.info()
+        await stores.mail.set_flags(mailbox.id, range(1, 9), FlagOperation.ADD, DELETED)
+        assert mailbox._loaded.journal_floor > start.highest_modseq
+        monkeypatch.delattr(type(stores.store.mail._reader), "pages")
+        changes = await mailbox.changes_since(start.highest_modseq, start.uid_next)
+        assert [one.uid for one in changes.changed] == list(range(1, 9))
+
+
 async def test_changes_from_before_the_mailbox_was_read(opener: Opener) -> None:
     await fill(opener, [SEEN] * 10)
     async with opener() as stores:
