@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e import databases
 from tests.e2e.cores import Cores
+from tests.e2e.pair import Pair, running_pair
 from tests.e2e.relay import Relay
 
 HANGS_S = 300
@@ -16,7 +17,9 @@ HANGS_S = 300
 
 
 LONG = (
+    "test_two_processes_end",
     "test_two_processes",
+    "test_two_processes_accounts",
     "test_imap_idle",
     "test_cores",
     "test_backlog",
@@ -63,3 +66,16 @@ def cores(tmp_path: Path) -> Iterator[Cores]:
     cores = Cores(tmp_path / "cores")
     yield cores
     cores.close()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with running_pair(tmp_path_factory.mktemp("pair")) as pair:
+        yield pair
+
+
+@pytest.fixture
+def mortal_pair(tmp_path: Path) -> Iterator[Pair]:
+    """A pair of which a test may kill either."""
+    with running_pair(tmp_path) as pair:
+        yield pair
