@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e import databases
 from tests.e2e.cores import Cores
+from tests.e2e.pair import Pair, running_pair
 from tests.e2e.relay import Relay
 
 HANGS_S = 300
@@ -18,7 +19,9 @@ DISK_BYTES = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
 
 
 LONG = (
+    "test_two_processes_end",
     "test_two_processes",
+    "test_two_processes_accounts",
     "test_imap_idle",
     "test_cores",
     "test_backlog",
@@ -80,3 +83,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("may not mount a file system here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with running_pair(tmp_path_factory.mktemp("pair")) as pair:
+        yield pair
+
+
+@pytest.fixture
+def mortal_pair(tmp_path: Path) -> Iterator[Pair]:
+    """A pair of which a test may kill either."""
+    with running_pair(tmp_path) as pair:
+        yield pair

@@ -20,6 +20,8 @@ from tests.patience import PATIENCE_S
 from tests.ports import draw_port
 
 COMMAND = [sys.executable, "-m", "chatmail"]
+START_S = 3 * PATIENCE_S
+"""Two seconds of a processor, which others may have, and may have to compile first."""
 FACES = ("smtp", "submission", "submissions", "imap", "imaps", "http", "https")
 
 _CONFIG = """\
@@ -147,7 +149,7 @@ class Relay:
 
     def _read_ready(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
-        timer = threading.Timer(PATIENCE_S, process.kill)
+        timer = threading.Timer(START_S, process.kill)
         timer.start()
         try:
             line = process.stdout.readline()

@@ -185,7 +185,7 @@ async def test_a_page_is_not_taken_in_before_its_commit_is_published(opener: Ope
         mailbox = await inbox(stores)
         database = stores.store._writer._committer._database
         go_on, database.durable = trio.Event(), trio.Event()
-        database.go_on = go_on
+        database.go_on, database.token = go_on, trio.lowlevel.current_trio_token()
         loaded = trio.Event()
 
         async def load() -> None:
@@ -193,7 +193,7 @@ async def test_a_page_is_not_taken_in_before_its_commit_is_published(opener: Ope
             loaded.set()
 
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 nursery.start_soon(
                     stores.mail.set_flags, mailbox.id, [3], FlagOperation.ADD, DELETED
                 )
