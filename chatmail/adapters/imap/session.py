@@ -266,38 +266,42 @@ class Session:
                     await self.flush_if_large()
                     await self.give_way()
                 return event
-            deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
+            deadline = None if patience_s is None else trio.current_time() + patience_s
             if self.notifier is not None and patience_s is None:
-                octets = await self._receive_notified(self.notifier, deadline)
+                octets = await self._receive_notified(self.notifier, self._deadline())
             else:
                 octets = await self.receive(deadline)
             # Live settings: what was waited for is judged by the limit of this moment.
             self.machine.max_append_bytes = self.services.settings().limits.max_message_bytes
             self.machine.receive_data(octets)
 
-    def _deadline(self) -> float:
+    def _deadline(self, now_s: float | None = None) -> float:
         if self.account_or_none is not None:
-            return trio.current_time() + INACTIVITY_S
+            return (trio.current_time() if now_s is None else now_s) + INACTIVITY_S
         if self._events == 0:
             return self.started_s + FIRST_COMMAND_S
         return self.started_s + LOGIN_S
 
-    async def receive(self, deadline: float) -> bytes:
-        """Flush, then wait for octets until `deadline` (Trio's clock)."""
+    async def receive(self, deadline: float | None) -> bytes:
+        """Flush, then wait for octets until `deadline` (Trio's clock); None: as state allows."""
+        has_output = self._out_octets > 0
         await self.flush()
+        now = self.flushed_s if has_output else trio.current_time()
+        if deadline is None:
+            deadline = self._deadline(now)
         if self._farewell is not None:
             raise Farewell(self._farewell)
         slack = 0.0 if self.account_or_none is None else INACTIVITY_SLACK_S
         if not deadline <= self.scope.deadline <= deadline + slack:
             self.scope.deadline = deadline + slack
-        self._begin_to_wait()
+        self._begin_to_wait(now)
         octets = await self.stream.receive_some()
         return self._received(octets)
 
-    def _begin_to_wait(self) -> None:
+    def _begin_to_wait(self, now: float) -> None:
         self.is_waiting = True
-        self._waits_since_s = trio.current_time()
-        self._slice_left_s = max(0.0, self.turn_until - self._waits_since_s)
+        self._waits_since_s = now
+        self._slice_left_s = max(0.0, self.turn_until - now)
 
     async def _receive_notified(self, notifier: Notifier, deadline: float) -> bytes:
         """Do what `receive` does, and push events meanwhile (RFC 5465 §3.1)."""
@@ -355,7 +359,9 @@ class Session:
             teller: told of a change of the selected mailbox; True: so is the client, and the wait
                 goes on.
         """
+        has_output = self._out_octets > 0
         await self.flush()
+        now = self.flushed_s if has_output else trio.current_time()
         if self._farewell is not None:
             raise Farewell(self._farewell)
         selection = self.selection
@@ -364,7 +370,7 @@ class Session:
             self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
             self._idle_scope = None if is_deaf else idle_scope
-            self._begin_to_wait()
+            self._begin_to_wait(now)
             # Hints set the flag first and cancel then; one that came before counts as well.
             if selection is not None and selection.is_dirty and is_idle:
                 idle_scope.cancel()
