@@ -145,10 +145,11 @@ async def _say(session: Session, last: bytes) -> None:
     if session.is_in_literal:
         return
     octets = session.take_output() + last
+    if not octets or session.stream.send_now(octets):
+        return  # nearly always: a scope would cost more than the write
     with trio.move_on_after(FAREWELL_S):
         try:
-            if octets:
-                await session.stream.send_all(octets)
+            await session.stream.send_all(b"")
         except PeerGone:
             return
 

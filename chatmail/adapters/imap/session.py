@@ -174,47 +174,54 @@ class Session(Output):
                     await self.flush_if_large()
                     await self.give_way()
                 return event
-            deadline = self._deadline() if patience_s is None else trio.current_time() + patience_s
+            deadline = None if patience_s is None else trio.current_time() + patience_s
             if self.notifier is not None and patience_s is None:
-                octets = await self._receive_notified(self.notifier, deadline)
+                octets = await self._receive_notified(self.notifier, self._deadline())
             else:
                 octets = await self.receive(deadline)
             # Live settings: what was waited for is judged by the limit of this moment.
             self.machine.max_append_bytes = self.services.settings().limits.max_message_bytes
             self.machine.receive_data(octets)
 
-    def _deadline(self) -> float:
+    def _deadline(self, now_s: float | None = None) -> float:
         if self.account_or_none is not None:
-            return trio.current_time() + INACTIVITY_S
+            return (trio.current_time() if now_s is None else now_s) + INACTIVITY_S
         if self._events == 0:
             return self.started_s + FIRST_COMMAND_S
         return self.started_s + LOGIN_S
 
-    async def receive(self, deadline: float) -> bytes:
-        """Flush, then wait for octets until `deadline` (Trio's clock)."""
-        await self._flush_and_stand_back()
+    async def receive(self, deadline: float | None) -> bytes:
+        """Flush, then wait for octets until `deadline` (Trio's clock); None: as state allows."""
+        now = await self._flush_and_stand_back()
+        if deadline is None:
+            deadline = self._deadline(now)
         if self._farewell is not None:
             raise Farewell(self._farewell)
         slack = 0.0 if self.account_or_none is None else INACTIVITY_SLACK_S
         if not deadline <= self.scope.deadline <= deadline + slack:
             self.scope.deadline = deadline + slack
-        self._begin_to_wait()
+        self._begin_to_wait(now)
         octets = await self.stream.receive_some()
         return self._received(octets)
 
-    async def _flush_and_stand_back(self) -> None:
+    async def _flush_and_stand_back(self) -> float:
         """Write what is queued; wait for a turn before more is read, if work never ends here.
 
         To read is work as well: to decipher, to inflate, to throw away what nobody asked for.
+
+        Returns:  the present time.
         """
+        has_output = self._out_octets > 0
         await self.flush()
         if self.services.turns.is_steady(self._worker):
             await self.give_way()
+            return trio.current_time()
+        return self.flushed_s if has_output else trio.current_time()
 
-    def _begin_to_wait(self) -> None:
+    def _begin_to_wait(self, now: float) -> None:
         self.is_waiting = True
-        self._waits_since_s = trio.current_time()
-        self._slice_left_s = max(0.0, self.turn_until - self._waits_since_s)
+        self._waits_since_s = now
+        self._slice_left_s = max(0.0, self.turn_until - now)
         if not self._slice_left_s:
             self.services.turns.note(self._worker)
 
@@ -274,7 +281,7 @@ class Session(Output):
             teller: told of a change of the selected mailbox; True: so is the client, and the wait
                 goes on.
         """
-        await self._flush_and_stand_back()
+        now = await self._flush_and_stand_back()
         if self._farewell is not None:
             raise Farewell(self._farewell)
         selection = self.selection
@@ -283,7 +290,7 @@ class Session(Output):
             self.scope.deadline = math.inf
         with trio.CancelScope(deadline=deadline) as idle_scope:
             self._idle_scope = None if is_deaf else idle_scope
-            self._begin_to_wait()
+            self._begin_to_wait(now)
             # Hints set the flag first and cancel then; one that came before counts as well.
             if selection is not None and selection.is_dirty and is_idle:
                 idle_scope.cancel()

@@ -218,15 +218,18 @@ class _Bar(Job):
     __slots__ = ("_address", "_day_s", "_reason")
 
     def __init__(self, address: EmailAddress, reason: str | None, day_s: int) -> None:
-        self._address = str(address)
+        self._address = address
         self._reason = reason
         self._day_s = day_s
 
     def plan(self, tx: Transaction) -> None:
         if self._reason is None:
-            tx.sql.unbar.run(self._address)
+            tx.sql.unbar.run(str(self._address))
         else:
-            tx.sql.bar.run(self._address, self._reason, self._day_s)
+            tx.sql.bar.run(str(self._address), self._reason, self._day_s)
+
+    def publish(self, index: StoreIndex) -> None:
+        index.note_barred(self._address, self._reason is not None)
 
 
 class _IsBarred(Job):
@@ -235,11 +238,14 @@ class _IsBarred(Job):
     is_read = True
 
     def __init__(self, address: EmailAddress) -> None:
-        self._address = str(address)
+        self._address = address
         self.answer = False
 
     def plan(self, tx: Transaction) -> None:
-        self.answer = tx.sql.barred.one(self._address) is not None
+        self.answer = tx.sql.barred.one(str(self._address)) is not None
+
+    def publish(self, index: StoreIndex) -> None:
+        index.note_barred(self._address, self.answer)
 
 
 class _LookUpTombstone(Job):
@@ -324,7 +330,10 @@ class SqlAccountStore:
         await self._writer.do(_Bar(address, None, 0))
 
     async def is_barred(self, address: EmailAddress) -> bool:
-        """Say whether the address is on the block list."""
+        """Say whether the address is on the block list; no thread for accounts in memory."""
+        record = self._index.record_at(address)
+        if record is not None and record.is_barred is not None:
+            return record.is_barred
         return (await self._writer.do(_IsBarred(address))).answer
 
     async def tombstone(self, address: EmailAddress, now_s: float) -> Tombstone | None:

@@ -63,12 +63,13 @@ class Places:
 class AccountRecord:
     """An account and the heads of all its mailboxes."""
 
-    __slots__ = ("_account", "heads", "stored")
+    __slots__ = ("_account", "heads", "is_barred", "stored")
 
     def __init__(self, stored: Account, heads: Iterable[MailboxHead]) -> None:
         self.stored = stored  # its used_bytes is not kept up to date
         self.heads = {head.name: head for head in heads}
         self._account: Account | None = None
+        self.is_barred: bool | None = None  # None: not known in memory
 
     def account(self) -> Account:
         """Return the account with what it holds as of the last commit."""
@@ -161,6 +162,12 @@ class StoreIndex:
         if record is not None:
             self._by_id.move_to_end(account)
         return record
+
+    def note_barred(self, address: EmailAddress, is_barred: bool) -> None:
+        """Publish whether an address is on the block list."""
+        record = self._by_address.get(address)
+        if record is not None:
+            record.is_barred = is_barred
 
     def put_record(self, record: AccountRecord) -> None:
         """Cache an account as read from the database."""

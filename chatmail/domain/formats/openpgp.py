@@ -7,9 +7,10 @@ The walker reads packet headers and the small packets, never keeps ciphertext bu
 from __future__ import annotations
 
 import enum
-import zlib
-from collections.abc import Callable, Mapping
 from typing import Final
+
+from chatmail.domain.formats.opacity import SAMPLE_OCTETS, Sample, compresses
+from chatmail.domain.formats.session_key_packets import CIPHERS, judge_pkesk, judge_skesk
 
 MAX_ESKS: Final = 5000
 MAX_ESK_OCTETS: Final = 4096
@@ -23,60 +24,7 @@ _PKESK: Final = 1
 _SKESK: Final = 3
 _SEIPD: Final = 18
 
-_SAMPLE_OCTETS: Final = 32 * 1024
 _MAX_FIXED_HEADER: Final = 36
-_CIPHERS: Final = frozenset((1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13))
-_NOT_FOR_ENCRYPTION: Final = frozenset((0, 3, 17, 19, 22, 27, 28))
-_S2K_OCTETS: Final[Mapping[int, int]] = {0: 2, 1: 10, 3: 11, 4: 20}
-_AEAD_NONCE_OCTETS: Final[Mapping[int, int]] = {1: 16, 2: 15, 3: 12}
-_AEAD_TAG_OCTETS: Final = 16
-_MIN_RSA_BITS: Final = 512
-_MIN_UNKNOWN_OCTETS: Final = 32
-
-
-class Sample:
-    """The first and the last 32 KiB of a stream of octets, and how many there were."""
-
-    def __init__(self, head_octets: int = _SAMPLE_OCTETS) -> None:
-        """Begin with nothing. `head_octets`: how much of the start is kept."""
-        self.size = 0
-        self._head_octets = head_octets
-        self.head = bytearray()
-        self._tail = bytearray()
-
-    def add(self, octets: bytes) -> None:
-        """Take more octets."""
-        self.size += len(octets)
-        room = self._head_octets - len(self.head)
-        if room > 0:
-            self.head += octets[:room]
-            octets = octets[room:]
-        if octets:
-            self._tail += octets[-self._head_octets :]
-            if len(self._tail) > 4 * self._head_octets:
-                del self._tail[: -self._head_octets]
-
-    def octets(self, skip: int = 0) -> bytes:
-        """Return what O-20 looks at, without the first `skip` octets: at most 64 KiB."""
-        if len(self.head) + len(self._tail) < self.size:
-            return bytes(self.head[skip : skip + _SAMPLE_OCTETS] + self._tail[-_SAMPLE_OCTETS:])
-        whole = bytes(self.head[skip:] + self._tail)
-        if len(whole) <= 2 * _SAMPLE_OCTETS:
-            return whole
-        return whole[:_SAMPLE_OCTETS] + whole[-_SAMPLE_OCTETS:]
-
-
-def compresses(octets: bytes, percent: int) -> bool:
-    """Say whether zlib at level 1 leaves less than `percent` of the octets.
-
-    Source:  spec policy O-20. It compresses, it never decompresses.
-    """
-    # A window of 4 KiB finds the same matches in 3 KiB as one of 32 KiB, and takes half the time to
-    # set up; a test compares the two.
-    window_bits = 12 if len(octets) <= 3072 else 15
-    squeezer = zlib.compressobj(1, zlib.DEFLATED, window_bits)
-    size = len(squeezer.compress(octets)) + len(squeezer.flush())
-    return 100 * size < percent * len(octets)
 
 
 class _State(enum.Enum):
@@ -106,7 +54,7 @@ class PacketWalker:
         self._esk_versions: set[int] = set()
         self._pkesks = 0
         self._esk_sample = Sample()
-        self._body = Sample(_SAMPLE_OCTETS + _MAX_FIXED_HEADER)
+        self._body = Sample(SAMPLE_OCTETS + _MAX_FIXED_HEADER)
 
     def feed(self, octets: bytes) -> None:
         """Take more octets."""
@@ -239,7 +187,7 @@ class PacketWalker:
     def _esk(self, body: bytes) -> None:
         version = body[0]
         self._esk_versions.add(version)
-        rule, material = (_judge_pkesk if self._tag == _PKESK else _judge_skesk)(body)
+        rule, material = (judge_pkesk if self._tag == _PKESK else judge_skesk)(body)
         if rule:
             self.fault = rule
         self._esk_sample.add(material)
@@ -256,7 +204,7 @@ class PacketWalker:
             rule = None if size >= 1 + 18 + 22 else "O-17"
             allowed = {3, 4}
         elif version == 2:
-            sound = size >= 52 and head[1] in _CIPHERS and head[2] in (1, 2, 3) and head[3] <= 16
+            sound = size >= 52 and head[1] in CIPHERS and head[2] in (1, 2, 3) and head[3] <= 16
             rule = None if sound else "O-18"
             allowed = {6}
         else:
@@ -283,121 +231,3 @@ def _read_length(text: bytes, at: int) -> tuple[int, bool, int] | None:
     if at + 5 > len(text):
         return None
     return int.from_bytes(text[at + 1 : at + 5], "big"), False, at + 5
-
-
-# --- session key packets -----------------------------------------------------------------------
-
-
-def _judge_pkesk(body: bytes) -> tuple[str | None, bytes]:
-    """Check a public key encrypted session key; return its algorithm data too.
-
-    Source:  RFC 9580 §5.1.
-    """
-    if body[0] == 3:
-        rule, start = "O-10", 9  # eight octets of key id, all zero for a hidden recipient
-    elif body[0] == 6:
-        rule, start = "O-11", _end_of_fingerprint(body)
-    else:
-        return "O-10", b""
-    if not 0 < start < len(body):
-        return rule, b""
-    algorithm, data = body[start], body[start + 1 :]
-    if algorithm in _NOT_FOR_ENCRYPTION:
-        return "O-12", b""
-    fits = _DATA_SHAPES.get(algorithm, _is_unknown)
-    return (None if fits(data) else "O-13"), data
-
-
-def _end_of_fingerprint(body: bytes) -> int:
-    """Return the offset after version, key version and fingerprint of a v6 packet; 0 if bad."""
-    if len(body) < 3:
-        return 0
-    length = body[1]
-    if length == 0 or (length, body[2]) in ((21, 4), (33, 6), (33, 5)):
-        return 2 + length
-    return 0
-
-
-def _after_mpi(data: bytes, at: int, min_bits: int = 1) -> int:
-    """Return the offset after the multiprecision integer at `at`, 0 if it is none.
-
-    Source:  RFC 9580 §3.2: the length counts from the highest bit that is set.
-    """
-    bits = int.from_bytes(data[at : at + 2], "big")
-    after = at + 2 + (bits + 7) // 8
-    if bits < min_bits or after > len(data):
-        return 0
-    is_exact = data[at + 2].bit_length() == (bits - 1) % 8 + 1
-    return after if is_exact else 0
-
-
-def _is_rsa(data: bytes) -> bool:
-    return _after_mpi(data, 0, _MIN_RSA_BITS) == len(data) > 0
-
-
-def _is_elgamal(data: bytes) -> bool:
-    middle = _after_mpi(data, 0)
-    return middle > 0 and _after_mpi(data, middle) == len(data)
-
-
-def _is_ecdh(data: bytes) -> bool:
-    at = _after_mpi(data, 0)
-    return 0 < at < len(data) and at + 1 + data[at] == len(data)
-
-
-def _is_x25519(data: bytes) -> bool:
-    return len(data) > 32 and 33 + data[32] == len(data)
-
-
-def _is_x448(data: bytes) -> bool:
-    return len(data) > 56 and 57 + data[56] == len(data)
-
-
-def _is_unknown(data: bytes) -> bool:
-    return len(data) >= _MIN_UNKNOWN_OCTETS
-
-
-_DATA_SHAPES: Final[Mapping[int, Callable[[bytes], bool]]] = {
-    1: _is_rsa,
-    2: _is_rsa,
-    16: _is_elgamal,
-    18: _is_ecdh,
-    25: _is_x25519,
-    26: _is_x448,
-}
-
-
-def _judge_skesk(body: bytes) -> tuple[str | None, bytes]:
-    """Check a symmetric key encrypted session key; return salt and encrypted octets too.
-
-    Source:  RFC 9580 §5.3.
-    """
-    if body[0] == 4:
-        return _judge_skesk4(body)
-    return _judge_skesk6(body) if body[0] == 6 else ("O-15", b"")
-
-
-def _judge_skesk4(body: bytes) -> tuple[str | None, bytes]:
-    if len(body) < 3 or body[1] not in _CIPHERS:
-        return "O-14", b""
-    s2k = _S2K_OCTETS.get(body[2])
-    if s2k is None or len(body) < 2 + s2k:
-        return "O-16", b""
-    key = len(body) - 2 - s2k
-    if key and not 17 <= key <= 33:
-        return "O-14", b""
-    return None, body[4:]
-
-
-def _judge_skesk6(body: bytes) -> tuple[str | None, bytes]:
-    if len(body) < 6 or body[2] not in _CIPHERS or body[3] not in _AEAD_NONCE_OCTETS:
-        return "O-15", b""
-    s2k = body[4]
-    if _S2K_OCTETS.get(body[5]) != s2k:
-        return "O-16", b""
-    before_key = 5 + s2k + _AEAD_NONCE_OCTETS[body[3]]
-    if body[1] != before_key - 2:  # the count runs from the cipher to the nonce
-        return "O-15", b""
-    if len(body) - before_key - _AEAD_TAG_OCTETS not in (16, 24, 32):
-        return "O-15", b""
-    return None, body[7:]

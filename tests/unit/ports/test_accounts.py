@@ -82,6 +82,19 @@ async def test_the_block_list_names_addresses(stores: Stores) -> None:
     assert not await stores.accounts.is_barred(ANN)
 
 
+async def test_the_block_list_is_right_about_addresses_with_accounts(stores: Stores) -> None:
+    account = await stores.account("ann")
+    for _ in range(2):
+        assert not await stores.accounts.is_barred(account.address)
+        assert not await stores.accounts.is_barred(account.address)
+        await stores.accounts.bar(account.address, "manually blocked", NOW_S)
+        assert await stores.accounts.is_barred(account.address)
+        assert await stores.accounts.is_barred(account.address)
+        await stores.accounts.unbar(account.address)
+    await stores.accounts.delete(account.id, None, barred_for="banned")
+    assert await stores.accounts.is_barred(account.address)
+
+
 async def test_deletion_takes_everything_of_the_account(stores: Stores) -> None:
     ann, bob = await stores.account("ann"), await stores.account("bob")
     await stores.deliver(ann.inbox, bob.inbox, reports=(make_report(),))

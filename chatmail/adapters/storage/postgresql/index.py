@@ -13,6 +13,7 @@ from chatmail.adapters.storage.head import MailboxHead
 from chatmail.adapters.storage.index import AccountRecord, StoreIndex
 from chatmail.adapters.storage.postgresql.catch_up import Missed
 from chatmail.domain.model.account import AccountId
+from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.mailbox import MailboxEntry, MailboxId
 
 
@@ -35,6 +36,9 @@ class SharedIndex(StoreIndex):
         self.lost: list[MailboxId] = []  # gone ones that somebody may have open, to be told
 
     # Own commits
+
+    def note_barred(self, address: EmailAddress, is_barred: bool) -> None:
+        """Keep nothing in memory: other processes bar addresses too, and tell nobody."""
 
     def arrive(self, mailbox: MailboxId, entry: MailboxEntry) -> None:
         """Publish a new message."""

@@ -285,3 +285,11 @@ async def test_a_command_keeps_its_reply_when_the_mailbox_is_deleted_behind_it()
         assert created.endswith(b"Create completed")
         assert await client.line() == b"* BYE Mailbox deleted"
         assert await client.line() == b""
+
+
+async def test_last_words_that_do_not_fit_at_once_are_waited_for() -> None:
+    async with World().session() as client:
+        client.server.is_full = True
+        await client.send(b"x LOGOUT\r\n")
+        assert (await client.line()).startswith(b"* BYE ")
+        assert (await client.line()).startswith(b"x OK ")

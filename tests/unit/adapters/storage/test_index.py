@@ -331,6 +331,16 @@ async def test_an_expunge_is_not_told_before_it_is_published(opener: Opener) -> 
         assert list((await opened.changes_since(1, 3)).expunged) == [1, 2]
 
 
+async def test_a_login_does_not_wait_for_the_writer(opener: Opener) -> None:
+    async with opener() as stores:
+        account = await stores.account()
+        assert not await stores.accounts.is_barred(account.address)
+        stores.store._writer.has_ended = True  # so that a job would be refused
+        assert not await stores.accounts.is_barred(account.address)
+        assert await stores.accounts.get(account.address) is not None
+        stores.store._writer.has_ended = False
+
+
 def test_an_account_is_what_was_stored_with_what_it_holds() -> None:
     stored = Account(
         id=AccountId(7),
