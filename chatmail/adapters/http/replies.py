@@ -45,6 +45,7 @@ MXDELIV_STATUS: Final[Mapping[RefusalReason, int]] = MappingProxyType(
         RefusalReason.RELAY_DENIED: 404,
         RefusalReason.TEMPORARY: 503,
         RefusalReason.QUEUE_FULL: 503,
+        RefusalReason.MAIL_WAITS: 503,
         RefusalReason.BAD_CREDENTIALS: 403,
         RefusalReason.LOGIN_UNAVAILABLE: 503,
         RefusalReason.TOO_MANY_SESSIONS: 429,

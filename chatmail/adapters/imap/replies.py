@@ -60,6 +60,7 @@ REFUSALS: Final[Mapping[RefusalReason, Reply]] = {
     RefusalReason.RELAY_DENIED: _POLICY,
     RefusalReason.TEMPORARY: UNAVAILABLE,
     RefusalReason.QUEUE_FULL: UNAVAILABLE,
+    RefusalReason.MAIL_WAITS: UNAVAILABLE,
     RefusalReason.BAD_CREDENTIALS: Reply("AUTHENTICATIONFAILED", "Authentication failed."),
     RefusalReason.LOGIN_UNAVAILABLE: UNAVAILABLE,
     RefusalReason.TOO_MANY_SESSIONS: TOO_MANY_SESSIONS,

@@ -54,6 +54,7 @@ REPLIES: Final[Mapping[RefusalReason, Reply | ReplyMaker]] = {
     RefusalReason.RELAY_DENIED: Reply(550, "5.7.1", "Relaying denied"),
     RefusalReason.TEMPORARY: Reply(451, "4.3.0", "Temporary failure"),
     RefusalReason.QUEUE_FULL: Reply(452, "4.3.1", "Server is busy, try again later"),
+    RefusalReason.MAIL_WAITS: Reply(452, "4.3.1", "Too much mail waiting"),
     RefusalReason.BAD_CREDENTIALS: Reply(
         535, "5.7.8", "Error: authentication failed: Invalid credentials"
     ),

@@ -81,8 +81,7 @@ ADD_ACCOUNT: Final = text(
     """INSERT INTO accounts (id, address, secret, inbox, is_blocked, accepts_cleartext,
         created_s, first_login_day, last_login_day, last_uid_validity, is_imported)
     VALUES (:p_id, :p_address, :p_secret, :p_inbox, :p_is_blocked, :p_accepts_cleartext,
-        :p_created_s, :p_first_login_day, :p_last_login_day, :p_last_uid_validity,
-        :p_is_imported)
+        :p_created_s, :p_first_login_day, :p_last_login_day, :p_last_uid_validity, :p_is_imported)
     ON CONFLICT DO NOTHING"""
 )
 

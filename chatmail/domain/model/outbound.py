@@ -136,6 +136,14 @@ class Settled:
     reports: tuple[NewReport, ...] = ()
 
 
+@attrs.frozen
+class Waiting:
+    """What waits of one author: recipients, and octets of their messages."""
+
+    entries: int
+    octets: int
+
+
 @attrs.frozen(kw_only=True)
 class Backlog:
     """What waits for one destination. `next_due_s` None: all of it is held or being attempted."""

@@ -35,6 +35,7 @@ class RefusalReason(enum.Enum):
     RELAY_DENIED = "relay_denied"  # G-RELAY
     TEMPORARY = "temporary"  # G-TEMP
     QUEUE_FULL = "queue_full"  # 452 4.3.1
+    MAIL_WAITS = "mail_waits"  # 452 4.3.1, policy 3: of this author
     BAD_CREDENTIALS = "bad_credentials"  # mail 2.6, first row
     LOGIN_UNAVAILABLE = "login_unavailable"  # mail 2.6, second row
     TOO_MANY_SESSIONS = "too_many_sessions"  # mail 2.6, third row

@@ -7,11 +7,25 @@ from __future__ import annotations
 
 from typing import Final
 
+from chatmail.domain.model.outbound import Waiting
 from chatmail.domain.model.retention import TrimGoal
 from chatmail.domain.model.settings import LimitSettings, QuotaSettings
 
 FRUITLESS_S: Final = 60.0
 """How long a trim that found nothing old enough is not tried again: it reads the whole account."""
+
+
+MAX_WAITING_ENTRIES: Final = 2000
+MAX_WAITING_OCTETS: Final = 512 << 20
+"""What one account may have on its way to other relays (spec policy 3)."""
+
+
+def may_wait(waiting: Waiting, entries: int, size_bytes: int) -> bool:
+    """Say whether a message to so many recipients elsewhere may be queued beside what waits."""
+    return (
+        waiting.entries + entries <= MAX_WAITING_ENTRIES
+        and waiting.octets + size_bytes <= MAX_WAITING_OCTETS
+    )
 
 
 def fits(size_bytes: int, octets: int, messages: int, limits: LimitSettings) -> bool:

@@ -12,6 +12,7 @@ from chatmail.domain.model.outbound import (
     QueuedMessage,
     QueueFilter,
     Settled,
+    Waiting,
 )
 
 
@@ -24,6 +25,9 @@ class OutboundQueue(Protocol):
 
     async def backlogs(self) -> list[Backlog]:
         """Return what waits, by destination. Cost: one read over the index, no message content."""
+
+    async def waiting(self, sender: EmailAddress) -> Waiting:
+        """Return what waits of one author, held or not. Cost: one read over the author's index."""
 
     async def claim(
         self, domain: str, now_s: float, lease_s: float, limit: int

@@ -140,6 +140,12 @@ class TakeIn:
         found = await self._sort_recipients(envelope, size, settings)
         if found.is_hopeless:
             return Refuse(found.failed[0].reason, subject=str(found.failed[0].address))
+        if (
+            self.abroad is not None
+            and found.queued
+            and not await self.abroad.has_room(identity, len(found.queued), size)
+        ):
+            return Refuse(RefusalReason.MAIL_WAITS)
         return await self._take(identity, found, message, header, digests)
 
     async def _take(

@@ -18,6 +18,7 @@ from chatmail.domain.model.outbound import (
     QueuedMessage,
 )
 from chatmail.domain.model.settings import SettingsSnapshot
+from chatmail.domain.policy.quota import may_wait
 from chatmail.domain.ports.mail_auth import DkimSigner
 from chatmail.domain.ports.outbound import OutboundQueue
 from chatmail.domain.ports.remote import FirstAttempt, QueuedLetter
@@ -98,6 +99,10 @@ class SendAbroad:
         """Count what was accepted and discarded: once per message and domain."""
         for domain in {recipient.domain for recipient in recipients}:
             self.count.dismissed(domain)
+
+    async def has_room(self, sender: EmailAddress, recipients: int, size_bytes: int) -> bool:
+        """Say whether one more message of this author may be queued (policy 3)."""
+        return may_wait(await self.queue.waiting(sender), recipients, size_bytes)
 
     def make(
         self,

@@ -17,6 +17,7 @@ from chatmail.domain.model.outbound import (
     Settled,
     Settlement,
     SettlementKind,
+    Waiting,
 )
 from tests.unit.fakes.mailstore import MemoryOutbound, MemoryQueued, MemoryState
 
@@ -214,6 +215,18 @@ class MemoryOutboundQueue:
         await trio.lowlevel.checkpoint()
         self._state.check()
         self._latest_s = max(self._latest_s, now_s)
+
+    async def waiting(self, sender: EmailAddress) -> Waiting:
+        await self._begin()
+        found = [
+            message
+            for message in self._state.outbound.values()
+            if message.new.reverse_path == sender and message.entries
+        ]
+        return Waiting(
+            sum(len(message.entries) for message in found),
+            sum(len(message.blob.octets) for message in found),
+        )
 
     def _all(self) -> Iterator[tuple[MemoryOutbound, MemoryQueued]]:
         for message in list(self._state.outbound.values()):

@@ -20,6 +20,7 @@ from chatmail.domain.model.outbound import (
     Settled,
     Settlement,
     SettlementKind,
+    Waiting,
 )
 from chatmail.domain.model.queue import FailedRecipient
 from chatmail.domain.model.verdict import RefusalReason
@@ -92,6 +93,23 @@ async def test_an_entry_comes_back_as_it_was_committed(stores: Stores) -> None:
     assert entry.domain == "peer.test"
     assert await stores.outbound.read(entry.message.id, 0, 1000) == HEADER + b"hello\r\n"
     assert await stores.outbound.read(entry.message.id, len(HEADER), 3) == b"hel"
+
+
+async def test_what_waits_of_one_author_is_counted(stores: Stores) -> None:
+    ann, eve = EmailAddress.parse("ann@relay.test"), EmailAddress.parse("eve@relay.test")
+    waiting = stores.outbound.waiting
+    assert await waiting(ann) == Waiting(0, 0)
+    peers = ("bob@peer.test", "x@other.test")
+    await stores.deliver(outbound=make_outbound(1, *peers), content=b"hello\r\n")
+    await stores.deliver(outbound=make_outbound(2), content=b"more\r\n")
+    await stores.deliver(outbound=make_outbound(3, sender=str(eve)), content=b"of eve\r\n")
+    await stores.deliver(outbound=make_outbound(4, sender=None, is_report=True))
+    assert await waiting(ann) == Waiting(3, 2 * len(HEADER) + 13)
+    assert await waiting(eve) == Waiting(1, len(HEADER) + 8)
+    await stores.outbound.settle(settled(*await claim(stores, "other.test")))
+    assert await waiting(ann) == Waiting(2, 2 * len(HEADER) + 13)
+    await stores.outbound.remove(QueueFilter(sender=str(ann)))
+    assert await waiting(ann) == Waiting(0, 0)
 
 
 async def test_a_report_without_a_sender_keeps_its_null_reverse_path(stores: Stores) -> None:

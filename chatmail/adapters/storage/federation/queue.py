@@ -22,7 +22,7 @@ from chatmail.adapters.storage.federation.queue_jobs import (
     WakeJob,
 )
 from chatmail.adapters.storage.federation.queue_rows import Found, entries_of, message_of
-from chatmail.adapters.storage.federation.queue_sql import BACKLOGS, MESSAGE, matching
+from chatmail.adapters.storage.federation.queue_sql import BACKLOGS, MESSAGE, WAITING, matching
 from chatmail.adapters.storage.index import StoreIndex
 from chatmail.adapters.storage.reader import Reader
 from chatmail.adapters.storage.writer import Log, Writer
@@ -36,6 +36,7 @@ from chatmail.domain.model.outbound import (
     QueuedMessage,
     QueueFilter,
     Settled,
+    Waiting,
 )
 from chatmail.domain.ports.mailstore import MailStore
 from chatmail.domain.ports.system import Clock
@@ -74,6 +75,10 @@ class SqlOutboundQueue:
     async def backlogs(self) -> list[Backlog]:
         """Return what waits, by destination; one pass over an index in the reader's thread."""
         return await self._reader.query(partial(_backlogs, self._clock.now_s()))
+
+    async def waiting(self, sender: EmailAddress) -> Waiting:
+        """Return what waits of one author; two looks at an index in the reader's thread."""
+        return await self._reader.query(partial(_waiting, str(sender)))
 
     async def claim(
         self, domain: str, now_s: float, lease_s: float, limit: int
@@ -204,3 +209,8 @@ def _backlogs(now_s: float, connection: Connection) -> list[Backlog]:
         Backlog(domain=domain, entries=entries, held=int(held), oldest_s=oldest_s, next_due_s=due_s)
         for domain, entries, held, oldest_s, due_s in connection.execute(BACKLOGS, {"now": now_s})
     ]
+
+
+def _waiting(sender: str, connection: Connection) -> Waiting:
+    entries, octets = connection.execute(WAITING, {"sender": sender}).one()
+    return Waiting(int(entries), int(octets))

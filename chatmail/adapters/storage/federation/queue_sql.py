@@ -94,6 +94,15 @@ BACKLOGS: Final = text(
     FROM outbound_recipients GROUP BY domain ORDER BY domain"""
 )
 
+WAITING: Final = text(
+    """SELECT (SELECT count(*) FROM outbound_messages AS m
+            JOIN outbound_recipients AS r ON r.message = m.id
+            WHERE m.reverse_path = :sender AND m.is_doomed = 0),
+        (SELECT coalesce(sum(b.size), 0) FROM outbound_messages AS m
+            JOIN blobs AS b ON b.id = m.blob
+            WHERE m.reverse_path = :sender AND m.is_doomed = 0)"""
+)
+
 MESSAGE: Final = text(
     """SELECT m.id, m.reverse_path, m.created_s, m.prefix, m.is_report, b.id, b.segment, b.place,
         b.size, b.header_size, b.internal_date_s

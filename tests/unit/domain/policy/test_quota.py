@@ -5,8 +5,9 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from chatmail.domain.model.outbound import Waiting
 from chatmail.domain.model.settings import DAY_S, LimitSettings, QuotaSettings
-from chatmail.domain.policy.quota import fits, trim_goal, wants_trim
+from chatmail.domain.policy.quota import fits, may_wait, trim_goal, wants_trim
 
 SETTINGS = QuotaSettings()
 LIMITS = LimitSettings(max_mailbox_bytes=100, max_messages_per_account=1000)
@@ -21,6 +22,22 @@ def test_a_message_fits_up_to_the_last_octet() -> None:
 def test_a_message_fits_up_to_the_last_place() -> None:
     assert fits(1, 0, 999, LIMITS)
     assert not fits(1, 0, 1000, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "entries", "size", "may"),
+    [
+        (Waiting(0, 0), 1000, 100 << 20, True),
+        (Waiting(1999, 0), 1, 1, True),
+        (Waiting(1999, 0), 2, 1, False),
+        (Waiting(5, (512 << 20) - 10), 1, 10, True),
+        (Waiting(5, (512 << 20) - 10), 1, 11, False),
+    ],
+)
+def test_what_waits_of_one_account_is_2000_recipients_and_512_mib(
+    waiting: Waiting, entries: int, size: int, may: bool
+) -> None:
+    assert may_wait(waiting, entries, size) is may
 
 
 @pytest.mark.parametrize(("octets", "messages"), [(75, 0), (0, 750)])

@@ -14,6 +14,7 @@ from chatmail.domain.model.federation import Dismissal, LedgerEvent, PeerAction,
 from chatmail.domain.model.message import Envelope
 from chatmail.domain.model.outbound import NewOutbound
 from chatmail.domain.model.verdict import RefusalReason, Refuse
+from chatmail.domain.policy import quota
 from chatmail.domain.usecases.submit import Accepted, Submit
 from tests.builders import make_message
 from tests.unit.domain.usecases.abroad import ALICE, BOB, PEER, RelayAbroad, names
@@ -104,6 +105,19 @@ async def test_every_recipient_denied_is_the_reply_and_leaves_nothing() -> None:
     outcome = await send(relay, BOB, NOBODY)
     assert outcome == Refuse(RefusalReason.POLICY, subject=BOB)
     assert relay.intake.committed == []
+
+
+async def test_too_much_that_waits_is_a_temporary_no_and_stores_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Policy 3: an account's mail to others is bounded; mail to people here is not in it."""
+    monkeypatch.setattr(quota, "MAX_WAITING_ENTRIES", 3)
+    relay = make_relay()
+    assert isinstance(await send(relay, BOB, f"erin@{PEER}"), Accepted)
+    assert await send(relay, BOB, f"erin@{PEER}", CAROL) == Refuse(RefusalReason.MAIL_WAITS)
+    assert len(relay.intake.committed) == 1
+    assert isinstance(await send(relay, CAROL), Accepted)
+    assert isinstance(await send(relay, BOB), Accepted)
 
 
 async def test_local_domains_are_exempt_from_policy_and_dismissal() -> None:
