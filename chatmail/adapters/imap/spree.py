@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-SPREE_S: Final = 0.001
+SPREE_S: Final = 0.002
 GAP_S: Final = 0.0002
 """A pause that ends a spree: four times what telling one session takes."""
 
