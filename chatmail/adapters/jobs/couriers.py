@@ -156,7 +156,7 @@ class Couriers:
     async def _settle(self, letter: LetterInHand, attempted: Attempted) -> None:
         if attempted.is_complete:
             settled = await self.attempt.settlement(attempted, letter.read, is_told=False)
-            self.settling.later(settled)
+            await self.settling.later(settled)
             return
         is_told = False
         if letter.waiter is not None and letter.waiter.is_waiting:

@@ -102,7 +102,7 @@ class OutboundRunner:
     def _wake_up(self) -> None:
         # Fresh letters set out by themselves: unless something else waits, a round finds nothing.
         lanes = self._lanes
-        if lanes.waiting or self._couriers.returns or lanes.is_anything_due:
+        if self._is_stale or lanes.waiting or self._couriers.returns or lanes.is_anything_due:
             self._wake.set()
 
     @property

@@ -1,8 +1,9 @@
-"""Ends entries that were delivered, many in one transaction.
+"""Ends entries that were delivered, several in one transaction.
 
-Nobody waits for it: the lease keeps others away, and a crash in the meantime costs a second copy,
-which the peer knows by its Message-ID (federation-web.md A3.4, B7.6). One transaction less per
-message is a quarter of what handing it over costs.
+Nobody waits for it, neither the client nor the sender's next message: the lease keeps others away,
+and a crash in the meantime costs a second copy, which the peer knows by its Message-ID
+(federation-web.md A3.4, B7.6). So that a crash costs few of them, no more than `MOST` letters
+are delivered and not settled; with the next one everybody waits for the store.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import attrs
 import trio
 
 from chatmail.adapters.jobs.healing import Healing
-from chatmail.domain.model.outbound import Settled, Settlement
+from chatmail.domain.model.outbound import Settled
 from chatmail.domain.ports.outbound import OutboundQueue
 
-PAUSE_S: Final = 0.1
-"""The longest time a delivery is known here alone, as long as the store takes changes."""
-MOST: Final = 500
-"""Beyond so many entries nobody waits for more of them."""
+PAUSE_S: Final = 0.01
+"""So long a delivery waits for others."""
+MOST: Final = 4
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -28,13 +28,19 @@ class Settling:
 
     queue: OutboundQueue
     heal: Healing
-    _waiting: list[Settlement] = attrs.field(init=False, factory=list)
+    _waiting: list[Settled] = attrs.field(init=False, factory=list)
     _is_called: trio.Event = attrs.field(init=False, factory=trio.Event)
     _is_full: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _has_room: trio.Event = attrs.field(init=False, factory=trio.Event)
 
-    def later(self, settled: Settled) -> None:
-        """Have this done soon. Sync."""
-        self._waiting.extend(settled.entries)
+    async def later(self, settled: Settled) -> None:
+        """Have this done soon.
+
+        Cancellation:  while there is no room: it is not done then.
+        """
+        while len(self._waiting) >= MOST:
+            await self._has_room.wait()
+        self._waiting.append(settled)
         self._is_called.set()
         if len(self._waiting) >= MOST:
             self._is_full.set()
@@ -56,8 +62,11 @@ class Settling:
         await self._settle()
 
     async def _settle(self) -> float:
-        if self._waiting:
-            taken = tuple(self._waiting)
-            await self.queue.settle(Settled(entries=taken))
+        taken = tuple(self._waiting)
+        if taken:
+            entries = [entry for settled in taken for entry in settled.entries]
+            await self.queue.settle(Settled(entries=tuple(entries)))
             del self._waiting[: len(taken)]
+            self._has_room.set()
+            self._has_room = trio.Event()
         return 0.0

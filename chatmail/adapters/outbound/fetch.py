@@ -58,21 +58,28 @@ class HttpsFetcher:
         self._user_agent = user_agent
         self._patience = patience
 
-    async def get(self, url: str, *, max_octets: int, timeout_s: float) -> Fetched | FetchFault:
+    async def get(
+        self, url: str, *, max_octets: int, timeout_s: float, is_operators_word: bool = False
+    ) -> Fetched | FetchFault:
         """Fetch a document; only `https` URLs are."""
         target = _target(url, self._port())
         if target is None:
             return FetchFault.UNREACHABLE
         with trio.move_on_after(timeout_s):
             try:
-                return await self._get(target, max_octets)
+                return await self._get(target, max_octets, is_operators_word)
             except (HopError, h11.RemoteProtocolError, *STREAM_ERRORS):
                 return FetchFault.UNREACHABLE
         return FetchFault.UNREACHABLE
 
-    async def _get(self, target: _Target, max_octets: int) -> Fetched | FetchFault:
+    async def _get(
+        self, target: _Target, max_octets: int, is_operators_word: bool
+    ) -> Fetched | FetchFault:
         plain = await self._connector.connect(
-            target.host, target.port, timeout_s=self._patience.http_connect
+            target.host,
+            target.port,
+            is_operators_word=is_operators_word,
+            timeout_s=self._patience.http_connect,
         )
         try:
             stream = await self._tls.start(

@@ -2,7 +2,7 @@
 
 Names and targets are normalised domains without a trailing dot; `show_zone` adds it.
 Source:  spec federation-web C1; RFC 1035 §5.1, RFC 2782, RFC 5321 §5, RFC 6376 §3.6, RFC 7208,
-RFC 7489 §6.3, RFC 8461 §3.1.
+RFC 7489 §6.3, RFC 8460 §3, RFC 8461 §3.1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ipaddress
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+from urllib.parse import quote
 
 import attrs
 
@@ -53,6 +54,7 @@ class Role(enum.Enum):
     DMARC = "dmarc"
     ADSP = "adsp"
     STS = "mta-sts"
+    TLS_REPORTS = "tls-reports"
     SERVICE = "service"
     CA = "ca"
 
@@ -78,6 +80,7 @@ class ZoneFacts:
         addresses: public ones, of either family, as text.
         dkim: (name, text) of each public key, of every domain.
         sts_id: the id of our MTA-STS policy; "" when none is served.
+        reports_to: URI where others may report trouble with our TLS; "" nowhere.
         acme_account: URL of the account that asks for certificates; "" unknown.
         services: (name, port) of what SRV records announce.
     """
@@ -88,6 +91,7 @@ class ZoneFacts:
     dkim: tuple[tuple[str, str], ...] = ()
     sts_id: str = ""
     acme_account: str = ""
+    reports_to: str = ""
     services: tuple[tuple[str, int], ...] = STANDARD_SERVICES
 
     @property
@@ -150,6 +154,10 @@ def _recommended(domain: str, facts: ZoneFacts) -> Iterator[ZoneRecord]:
             name=domain, type=RecordType.CAA, data=allowed, role=Role.CA, is_required=False
         )
     yield _text(f"_adsp._domainkey.{domain}", "dkim=discardable", Role.ADSP, is_required=False)
+    if is_main and facts.serves_sts and facts.reports_to:
+        # RFC 8460 §3. Commas and semicolons would end the URI.
+        text = f"v=TLSRPTv1; rua={quote(facts.reports_to, safe=':@/.+=_-%')}"
+        yield _text(f"_smtp._tls.{domain}", text, Role.TLS_REPORTS, is_required=False)
     for service, port in facts.services:
         yield ZoneRecord(
             name=f"_{service}._tcp.{domain}",

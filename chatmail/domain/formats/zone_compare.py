@@ -58,7 +58,7 @@ def _concerns(record: ZoneRecord, text: str) -> bool:
     match record.role:
         case Role.SPF:
             return text.lower().split(" ")[0] == "v=spf1"
-        case Role.STS | Role.DMARC:
+        case Role.STS | Role.DMARC | Role.TLS_REPORTS:
             return tags(text).get("v", "").upper() == tags(record.data)["v"].upper()
         case Role.CA:
             return _issuer(text) is not None
@@ -100,6 +100,8 @@ def _text_holds(
             return _is_as_strict(tags(found[0]), tags(record.data))
         case Role.STS:
             return tags(found[0]).get("id") == tags(record.data)["id"]
+        case Role.TLS_REPORTS:
+            return "rua" in tags(found[0])  # whom they go to is the operator's choice
     return tags(found[0]) == tags(record.data)
 
 

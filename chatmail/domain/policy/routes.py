@@ -101,6 +101,8 @@ def bare_host(domain: str) -> str:
 
 def is_address(host: str) -> bool:
     """Say whether a host of a hop is an IP address."""
+    if ":" not in host and not host[-1:].isdigit():
+        return False  # the last label of a name is never a number; that is most of what is asked
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -77,8 +77,13 @@ class Fetched:
 class HttpFetcher(Protocol):
     """GET over TLS. Certificates are verified for names; redirects are not followed."""
 
-    async def get(self, url: str, *, max_octets: int, timeout_s: float) -> Fetched | FetchFault:
-        """Fetch a document. Never raises for what a peer does."""
+    async def get(
+        self, url: str, *, max_octets: int, timeout_s: float, is_operators_word: bool = False
+    ) -> Fetched | FetchFault:
+        """Fetch a document. Never raises for what a peer does.
+
+        `is_operators_word`: the operator named the URL, so it may be at a private address.
+        """
 
 
 @attrs.frozen(kw_only=True)

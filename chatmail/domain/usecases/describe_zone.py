@@ -53,6 +53,7 @@ class DescribeZone:
             hostname=identity.hostname,
             dkim=tuple((record.name, record.text) for record in self.keys()),
             services=tuple(self.services()),
+            reports_to=identity.operator_mailto or "",
         )
         if not facts.named_domains:
             return facts

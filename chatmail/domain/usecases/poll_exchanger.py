@@ -76,7 +76,10 @@ class PollExchanger:
         Raises:  TransientFailure: the store is in trouble; what was taken in so far is noted.
         """
         found = await self.fetcher.get(
-            exchanger.url + INBOX_PATH, max_octets=MAX_ANSWER_OCTETS, timeout_s=POLL_S
+            exchanger.url + INBOX_PATH,
+            max_octets=MAX_ANSWER_OCTETS,
+            timeout_s=POLL_S,
+            is_operators_word=True,
         )
         if found is FetchFault.ABSENT:
             return Polled(is_reached=True)  # 404: there is nothing

@@ -69,7 +69,9 @@ class FakeFetcher:
         self.documents: dict[str, bytes | FetchFault] = {}
         self.asked: list[str] = []
 
-    async def get(self, url: str, *, max_octets: int, timeout_s: float) -> Fetched | FetchFault:
+    async def get(
+        self, url: str, *, max_octets: int, timeout_s: float, is_operators_word: bool = False
+    ) -> Fetched | FetchFault:
         await trio.lowlevel.checkpoint()
         self.asked.append(url)
         found = self.documents.get(url, FetchFault.ABSENT)

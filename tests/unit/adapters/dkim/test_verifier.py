@@ -69,7 +69,9 @@ class Outside:
             await trio.sleep_forever()
         return self.records.get(name, DnsFault.NXDOMAIN)
 
-    async def get(self, url: str, *, max_octets: int, timeout_s: float) -> Fetched | FetchFault:
+    async def get(
+        self, url: str, *, max_octets: int, timeout_s: float, is_operators_word: bool = False
+    ) -> Fetched | FetchFault:
         self.asked.append(url)
         await trio.lowlevel.checkpoint()
         page = self.pages.get(url)

@@ -54,33 +54,61 @@ async def running() -> AsyncIterator[tuple[Store, Settling]]:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_is_delivered_in_a_tenth_of_a_second_is_one_transaction(
+async def test_what_is_delivered_at_about_the_same_time_is_one_transaction(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async with running() as (store, settling):
         began = trio.current_time()
-        settling.later(delivered(1, 2))
+        await settling.later(delivered(1, 2))
         await trio.sleep(PAUSE_S / 2)
-        settling.later(delivered(3))
+        await settling.later(delivered(3))
         await trio.sleep(1)
         assert [numbers for _, numbers in store.settled] == [[1, 2, 3]]
         assert store.settled[0][0] <= began + PAUSE_S + 0.02
 
 
-async def test_very_many_do_not_wait(autojump_clock: trio.abc.Clock) -> None:
+async def test_as_many_as_may_be_lost_do_not_wait_for_more_of_them(
+    autojump_clock: trio.abc.Clock,
+) -> None:
     async with running() as (store, settling):
         began = trio.current_time()
-        settling.later(delivered(*range(MOST)))
-        await trio.sleep(0.02)
-        assert len(store.settled[0][1]) == MOST
-        assert store.settled[0][0] < began + PAUSE_S
+        for number in range(MOST):
+            await settling.later(delivered(number, 100 + number))
+        assert trio.current_time() == began
+        await settling.later(delivered(50))
+        assert trio.current_time() > began
+        assert len(store.settled[0][1]) == 2 * MOST
+        await trio.sleep(1)
+        assert store.settled[1][1] == [50]
+
+
+async def test_no_more_than_so_many_are_lost_when_the_store_takes_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with running() as (store, settling):
+        store.failures, done = 1000, 0
+
+        async def deliver(number: int) -> None:
+            nonlocal done
+            await settling.later(delivered(number))
+            done += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(deliver, number)
+            await trio.sleep(60)
+            assert done == MOST
+            store.failures = 0
+        assert done == 20
+    await settling.finish()
+    assert sorted(one for _, numbers in store.settled for one in numbers) == list(range(20))
 
 
 async def test_what_comes_while_the_store_works_is_next(autojump_clock: trio.abc.Clock) -> None:
     async with running() as (store, settling):
-        settling.later(delivered(1))
+        await settling.later(delivered(1))
         await trio.sleep(PAUSE_S + 0.005)
-        settling.later(delivered(2))
+        await settling.later(delivered(2))
         await trio.sleep(1)
         assert [numbers for _, numbers in store.settled] == [[1], [2]]
 
@@ -88,16 +116,16 @@ async def test_what_comes_while_the_store_works_is_next(autojump_clock: trio.abc
 async def test_a_store_that_refuses_is_asked_again(autojump_clock: trio.abc.Clock) -> None:
     async with running() as (store, settling):
         store.failures = 2
-        settling.later(delivered(1))
+        await settling.later(delivered(1))
         await trio.sleep(2)
-        settling.later(delivered(2))
+        await settling.later(delivered(2))
         await trio.sleep(5)
         assert sorted(number for _, numbers in store.settled for number in numbers) == [1, 2]
 
 
 async def test_at_the_end_nothing_waits(autojump_clock: trio.abc.Clock) -> None:
     async with running() as (store, settling):
-        settling.later(delivered(1))
+        await settling.later(delivered(1))
     await settling.finish()
     await settling.finish()
     assert [numbers for _, numbers in store.settled] == [[1]]
@@ -105,7 +133,7 @@ async def test_at_the_end_nothing_waits(autojump_clock: trio.abc.Clock) -> None:
 
 async def test_cut_off_in_the_store_it_is_settled_again(autojump_clock: trio.abc.Clock) -> None:
     async with running() as (store, settling):
-        settling.later(delivered(1))
+        await settling.later(delivered(1))
         await trio.sleep(PAUSE_S + 0.005)
     assert store.settled == []
     await settling.finish()

@@ -149,3 +149,25 @@ async def test_forbidden_addresses_are_not_fetched_from() -> None:
     fetcher = HttpsFetcher(out, TlsClient(), "chatmail/1", PATIENCE)
     found = await fetcher.get("https://peer.example/", max_octets=10, timeout_s=1)
     assert found is FetchFault.UNREACHABLE
+
+
+async def test_what_the_operator_names_may_be_private(authority: Authority) -> None:
+    asked: list[bool] = []
+
+    def may_connect(address: str, port: int, is_operators_word: bool) -> bool:
+        asked.append(is_operators_word)
+        return is_operators_word
+
+    fetcher = HttpsFetcher(
+        Connector(FakeResolver(), may_connect, bind="", patience=PATIENCE),
+        TlsClient(authority.file),
+        "chatmail/1",
+        PATIENCE,
+    )
+    async with peer(saying(OK), tls=authority.server("hub.example")) as served:
+        url = f"https://hub.example:{served.port}/me/full"
+        refused = await fetcher.get(url, max_octets=1000, timeout_s=2.0)
+        assert refused is FetchFault.UNREACHABLE
+        found = await fetcher.get(url, max_octets=1000, timeout_s=2.0, is_operators_word=True)
+        assert isinstance(found, Fetched)
+    assert asked == [False, True]

@@ -68,6 +68,14 @@ def test_without_a_known_account_there_is_no_caa_record() -> None:
     assert all(record.type is not RecordType.CAA for record in needed_records(facts()))
 
 
+def test_trouble_with_tls_may_be_reported_to_the_operator() -> None:
+    wanted = '_smtp._tls.chat.example. 3600 IN TXT "v=TLSRPTv1; rua=mailto:a+b%3Bc@chat.example"'
+    assert wanted in lines(facts(reports_to="mailto:a+b;c@chat.example"), required=False)
+    assert not [one for one in lines(facts(), required=False) if "_tls" in one]
+    alone = facts(reports_to="mailto:a@chat.example", sts_id="")
+    assert not [one for one in lines(alone, required=False) if "_tls" in one]
+
+
 def test_another_host_name_gets_addresses_the_mx_and_a_wider_spf() -> None:
     found = facts(hostname="mx.chat.example")
     required = lines(found, required=True)

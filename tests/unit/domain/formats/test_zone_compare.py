@@ -22,6 +22,7 @@ KEY = "v=DKIM1;k=rsa;p=MIIB;s=email;t=s"
 DMARC = "v=DMARC1;p=reject;adkim=s;aspf=s"
 SPF = "v=spf1 a mx ~all"
 STS = "v=STSv1; id=202601020304"
+REPORTS = "v=TLSRPTv1; rua=mailto:a@chat.example"
 CAA = '0 issue "letsencrypt.org;accounturi=https://ca.example/1"'
 
 
@@ -64,6 +65,9 @@ CAA = '0 issue "letsencrypt.org;accounturi=https://ca.example/1"'
         (Role.STS, TXT, STS, ["v=STSv1;id=202601020304;"], OK),
         (Role.STS, TXT, STS, ["v=STSv1; id=1"], DIFFERS),
         (Role.STS, TXT, STS, ["v=TLSRPTv1"], MISSING),
+        (Role.TLS_REPORTS, TXT, REPORTS, ["v=TLSRPTv1; rua=https://else.test"], OK),
+        (Role.TLS_REPORTS, TXT, REPORTS, ["v=TLSRPTv1"], DIFFERS),
+        (Role.TLS_REPORTS, TXT, REPORTS, ["v=STSv1; id=1"], MISSING),
         (Role.ADSP, TXT, "dkim=discardable", ["dkim = discardable"], OK),
         (Role.ADSP, TXT, "dkim=discardable", ["dkim=all"], DIFFERS),
         (Role.CA, RecordType.CAA, CAA, ['0 issue "letsencrypt.org"'], OK),

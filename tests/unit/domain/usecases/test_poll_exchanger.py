@@ -31,9 +31,12 @@ class Fetcher:
         self.raw: bytes | None = None
         self.asked: list[tuple[str, int]] = []
 
-    async def get(self, url: str, *, max_octets: int, timeout_s: float) -> Fetched | FetchFault:
+    async def get(
+        self, url: str, *, max_octets: int, timeout_s: float, is_operators_word: bool = False
+    ) -> Fetched | FetchFault:
         await trio.lowlevel.checkpoint()
         self.asked.append((url, max_octets))
+        assert is_operators_word
         if self.fault is not None:
             return self.fault
         answer = {"hash": "h", "count": len(self.messages), "messages": self.messages}
