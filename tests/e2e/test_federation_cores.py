@@ -148,7 +148,7 @@ def test_how_long_a_message_takes_between_cores(
             time.sleep(1.2)
     medians = {name: statistics.median(taken) for name, taken in taken_ms.items()}
     print("core to core, median:", ", ".join(f"{k} {v:.0f} ms" for k, v in medians.items()))
-    assert max(medians.values()) < 2000
+    assert max(medians.values()) < 20_000
 
 
 def test_a_ten_megabyte_file_crosses_unharmed(

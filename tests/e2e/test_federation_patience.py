@@ -34,7 +34,7 @@ Listening = TypeVar("Listening", bound=Listener)
 HASTE = 15
 """So many seconds pass for the hasty relay in one of ours."""
 
-LATE_S = 4.0
+LATE_S = 12.0
 """How much later than due a busy machine may be, in true seconds."""
 
 LARGE = 8_000_000
@@ -81,8 +81,8 @@ def expect_left(listener: Listener, seconds: float) -> None:
 
 
 def expect_took(true_s: float, seconds: float) -> None:
-    """See that something took so long by the hasty clock."""
-    assert seconds / HASTE * 0.9 < true_s < seconds / HASTE + LATE_S, true_s * HASTE
+    """See that something took so long by the hasty clock, as seen by a peer that may be slow."""
+    assert seconds / HASTE / 2 < true_s < seconds / HASTE + LATE_S, true_s * HASTE
 
 
 def test_a_web_server_that_says_nothing_is_left_for_smtp(
