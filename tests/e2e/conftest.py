@@ -12,6 +12,8 @@ from tests.e2e import databases
 from tests.e2e.cores import Cores
 from tests.e2e.relay import Relay
 
+DISK_BYTES = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -49,9 +51,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own; needs the right to mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    octets = 160 * 1024 * 1024  # above the 64 MiB below which MAIL is refused
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={octets}", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)],
         capture_output=True,
     )
     if mounted.returncode != 0:
