@@ -66,6 +66,7 @@ class Zone:
     records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     troubles: dict[str, Trouble] = field(default_factory=dict)
     delays_s: dict[str, float] = field(default_factory=dict)
+    lies: dict[str, dict[tuple[str, str], list[str]]] = field(default_factory=dict)
     queries: list[Query] = field(default_factory=list)
 
     def put(self, name: str, kind: str, *texts: str) -> None:
@@ -95,6 +96,15 @@ class Zone:
         finally:
             self.troubles = {k: v for k, v in self.troubles.items() if k not in plain}
 
+    @contextlib.contextmanager
+    def lying(self, name: str, records: dict[tuple[str, str], list[str]]) -> Iterator[None]:
+        """Have answers about a name bring records of other names along."""
+        self.lies = {**self.lies, _plain(name): records}
+        try:
+            yield
+        finally:
+            self.lies = {k: v for k, v in self.lies.items() if k != _plain(name)}
+
     def asked(self, name: str, kind: str | None = None) -> int:
         """Return how often a name was asked for, by one type or by any."""
         return sum(q.name == _plain(name) and kind in (None, q.type) for q in self.queries)
@@ -121,6 +131,9 @@ class Zone:
         response = dns.message.make_response(query, recursion_available=True)
         response.flags |= dns.flags.AA
         self._fill(response, name, question.rdtype)
+        for (other, kind), texts in self.lies.get(name, {}).items():
+            response.answer.append(_rrset(other, kind, texts))
+            response.additional.append(_rrset(other, kind, texts))
         limit = 65535 if over_tcp else min(UDP_OCTETS, max(512, query.payload))
         try:
             return response.to_wire(max_size=limit)

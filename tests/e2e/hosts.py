@@ -8,7 +8,8 @@ from typing import Any
 
 import dkim
 
-from tests.e2e.federation import FederatedRelay, Network
+from tests.e2e.configured import Table
+from tests.e2e.federation import FederatedRelay, Network, free_ports
 from tests.e2e.peers import OK, Answer, HttpPeer, SmtpPeer, SmtpScript
 from tests.e2e.users import User
 
@@ -41,6 +42,15 @@ class Peer:
     def web(self, answer: Answer = OK) -> HttpPeer:
         """Start its HTTPS server."""
         return HttpPeer(self.address, self.net.https_port, self.context, answer)
+
+
+def relay_without_web(net: Network, name: str, **tables: Table) -> FederatedRelay:
+    """Start a relay whose peers find it on port 25 alone: its web server is somewhere else."""
+    relay = net.relay(name, starts=False, **tables)
+    relay.peer_ports = (net.smtp_port, free_ports(1)[0])
+    relay.start()
+    net.publish_key(relay)
+    return relay
 
 
 def verifies(net: Network, octets: bytes) -> bool:

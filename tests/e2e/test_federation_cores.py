@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+import statistics
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deltachat_rpc_client import Account, EventType
+from deltachat_rpc_client import Account, EventType, Message
 from deltachat_rpc_client.const import MessageState
 
 from tests.e2e.cores import Cores, await_event, await_text, introduce
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
+from tests.e2e.hosts import relay_without_web
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,89 @@ def test_a_group_spans_both_relays(a: FederatedRelay, b: FederatedRelay, cores: 
     chats[0].send_text("thanks")
     for member in (alice, *others[1:]):
         await_text(member, "thanks")
+
+
+def test_edits_reactions_and_deletions_cross_relays(
+    a: FederatedRelay, b: FederatedRelay, cores: Cores
+) -> None:
+    alice, bob = cores.online(a), cores.online(b)
+    alice_chat, _ = introduce(alice, bob)
+    sent = alice_chat.send_text("frist")
+    got = await_text(bob, "frist")
+    alice._rpc.send_edit_request(alice.id, sent.id, "first")
+    await_event(bob, EventType.MSGS_CHANGED, lambda _: got.get_snapshot().text == "first")
+    got.send_reaction("👍")
+    await_event(alice, EventType.REACTIONS_CHANGED, lambda event: event.msg_id == sent.id)
+    assert "👍" in str(sent.get_reactions())
+    alice._rpc.delete_messages_for_all(alice.id, [sent.id])
+    await_event(bob, EventType.MSG_DELETED, lambda event: event.msg_id == got.id)
+
+
+def test_an_app_in_a_chat_hears_of_its_other_half(
+    a: FederatedRelay, b: FederatedRelay, cores: Cores, tmp_path: Path
+) -> None:
+    """Webxdc status updates, both ways and more than one at a time."""
+    file = tmp_path / "app.xdc"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("index.html", "<html></html>")
+        archive.writestr("manifest.toml", 'name = "chess"')
+    alice, bob = cores.online(a), cores.online(b)
+    alice_chat, bob_chat = introduce(alice, bob)
+    bob_chat.accept()
+    sent = alice_chat.send_message(text="chess", file=str(file))
+    got = await_text(bob, "chess")
+    for move in ("e4", "e5", "Nf3"):
+        sent.send_webxdc_status_update({"payload": move}, "a move")
+    await_event(bob, EventType.WEBXDC_STATUS_UPDATE, lambda _: moves(got) == ["e4", "e5", "Nf3"])
+    got.send_webxdc_status_update({"payload": "Nc6"}, "a move")
+    everything = ["e4", "e5", "Nf3", "Nc6"]
+    await_event(alice, EventType.WEBXDC_STATUS_UPDATE, lambda _: moves(sent) == everything)
+
+
+def moves(message: Message) -> list[str]:
+    return [update["payload"] for update in message.get_webxdc_status_updates()]
+
+
+def test_a_code_that_was_renewed_is_the_one_that_counts(
+    a: FederatedRelay, b: FederatedRelay, cores: Cores
+) -> None:
+    """Secure-Join over two relays: an old code leads nowhere, a fresh one joins at once."""
+    alice, bob = cores.online(a), cores.online(b)
+    old = alice.get_qr_code()
+    alice._rpc.set_config_from_qr(alice.id, old)  # scanned by its owner: withdrawn
+    bob.secure_join(old)
+    carol = cores.online(b)
+    carol.secure_join(alice.get_qr_code())
+    alice.wait_for_securejoin_inviter_success()
+    carol.wait_for_securejoin_joiner_success()
+    known = [contact.get_snapshot().address for contact in alice.get_contacts()]
+    assert carol.get_config("configured_addr") in known
+    carol.create_chat(alice).send_text("joined")
+    await_text(alice, "joined")
+
+
+def test_how_long_a_message_takes_between_cores(
+    net: Network, a: FederatedRelay, b: FederatedRelay, cores: Cores
+) -> None:
+    """By turns, so that all have the same weather: within a relay, across, across by SMTP alone.
+
+    Core holds a message back for a second after another one: the pause is for that.
+    """
+    by_mail = relay_without_web(net, "mail.test")
+    alice = cores.online(a)
+    others = {"local": cores.online(a), "across": cores.online(b), "by SMTP": cores.online(by_mail)}
+    chats = {name: introduce(alice, other)[0] for name, other in others.items()}
+    taken_ms: dict[str, list[float]] = {name: [] for name in chats}
+    for at in range(6):
+        for name, chat in chats.items():
+            began = time.monotonic()
+            chat.send_text(f"{name} {at}")
+            await_text(others[name], f"{name} {at}")
+            taken_ms[name].append((time.monotonic() - began) * 1000)
+            time.sleep(1.2)
+    medians = {name: statistics.median(taken) for name, taken in taken_ms.items()}
+    print("core to core, median:", ", ".join(f"{k} {v:.0f} ms" for k, v in medians.items()))
+    assert max(medians.values()) < 20_000
 
 
 def test_a_ten_megabyte_file_crosses_unharmed(

@@ -58,7 +58,7 @@ class InFlight:
             self.count -= 1
             if connection:
                 connection.request_ends()
-            if not self.count and self._idle:
+            if not self.count and self._idle is not None:
                 self._idle.set()
 
     async def wait_idle(self) -> None:

@@ -111,6 +111,7 @@ class _PeerLeft(Exception):
 _ACCEPTED: Final = _Answer(200, "250 2.0.0 OK")
 _WRONG_METHOD: Final = _Answer(405, "500 5.5.1 Use POST")
 _TOO_MANY: Final = _Answer(400, "452 4.5.3 Too many recipients")
+_TWO_LENGTHS: Final = _Answer(400, "501 5.5.4 A length and chunks")
 _STALLED: Final = _Answer(408, "421 4.4.2 Too slow")
 
 
@@ -136,6 +137,8 @@ class Mxdeliv:
     async def _answer(self, request: _Request) -> _Answer:
         if request.method != "POST":
             return _WRONG_METHOD
+        if request.is_framed_twice:
+            return _TWO_LENGTHS
         if not _is_private(request):
             return _Answer(MXDELIV_STATUS[RefusalReason.TLS_REQUIRED], _TLS_REQUIRED)
         with self._slot(request.source) as is_free:
@@ -248,6 +251,11 @@ class _Request:
         """The length that was announced; None: none was, or none that is a number."""
         values = self.values(b"content-length")
         return int(values[0]) if values and values[0].isdecimal() and len(values[0]) < 20 else None
+
+    @property
+    def is_framed_twice(self) -> bool:
+        """Say whether the end of the body depends on who reads it (RFC 9112 §6.1: smuggling)."""
+        return bool(self.values(b"content-length") and self.values(b"transfer-encoding"))
 
     @property
     def max_bytes(self) -> int:

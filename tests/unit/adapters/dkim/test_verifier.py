@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatmail.adapters.dkim import key_lookup
-from chatmail.adapters.dkim.key_lookup import KeyLookup, NoKey, usable
+from chatmail.adapters.dkim.key_lookup import KeyLookup, NoKey, PublicKey, usable
 from chatmail.adapters.dkim.signer import parse_forms
 from chatmail.adapters.dkim.verifier import KeyVerifier
 from chatmail.domain.formats.body_digest import BodyDigests
-from chatmail.domain.formats.dkim_tags import digests_for, parse_key_record
+from chatmail.domain.formats.dkim_tags import KeyRecord, digests_for, parse_key_record
 from chatmail.domain.policy.encryption_gate import DkimResult
 from chatmail.domain.ports.remote import DnsFault, Fetched, FetchFault
 from tests.pace import slowdown
@@ -270,14 +270,35 @@ async def test_records(record: str, result: DkimResult) -> None:
 async def test_a_key_of_1024_bits_is_enough_and_a_shorter_one_is_not() -> None:
     judge = Judge(Outside({NAME: (f"p={spki(1024)}".encode(),)}))
     assert await judge.says(by_dkimpy(bits=1024)) is DkimResult.PASS
-    # 2**768 + 1: never mind whose product it is.
-    short = RSAPublicNumbers(65537, 2**768 + 1).public_key()
-    octets = short.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    assert usable(published(65537, 2**768 + 1)) is NoKey.ABSENT
+
+
+def published(exponent: int, modulus: int) -> KeyRecord:
+    """A record of an RSA key; never mind whose product the modulus is."""
+    octets = (
+        RSAPublicNumbers(exponent, modulus)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     record = parse_key_record(b"p=" + base64.b64encode(octets))
     assert record is not None
-    assert usable(record) is NoKey.ABSENT
+    return record
+
+
+@pytest.mark.parametrize(
+    ("exponent", "bits", "is_usable"),
+    [
+        (65537, 8192, True),
+        (3, 2048, True),
+        (65537, 8193, False),
+        (65537, 16384, False),
+        (2**32 + 1, 2048, False),
+        (2**3070 + 1, 3072, False),
+    ],
+)
+def test_a_key_that_makes_us_work_is_none(exponent: int, bits: int, is_usable: bool) -> None:
+    key = usable(published(exponent, 2 ** (bits - 1) + 1))
+    assert isinstance(key, PublicKey) is is_usable
 
 
 async def test_the_first_record_that_is_a_key_counts() -> None:

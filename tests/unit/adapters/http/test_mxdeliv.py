@@ -17,7 +17,7 @@ from chatmail.domain.model.federation import TransportKind
 from chatmail.domain.model.settings import IdentitySettings
 from tests.builders import make_message
 from tests.unit.adapters.http.asgi import Site
-from tests.unit.adapters.http.test_serve import Connection, read_answer, running
+from tests.unit.adapters.http.test_serve import Connection, read_answer, read_to_end, running
 from tests.unit.adapters.inbound.surfaces import Surfaces
 from tests.unit.domain.usecases.inbound import ANN, BOB, NOBODY, InboundRelay
 from tests.unit.domain.usecases.relay import DOMAIN
@@ -395,6 +395,19 @@ async def test_two_messages_on_one_connection(surfaces: Surfaces) -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert there.face.requests_in_flight == 0
     assert len(surfaces.relay.intake.committed) == 3
+
+
+async def test_a_body_with_two_ends_is_none(surfaces: Surfaces) -> None:
+    """A proxy may have gone by the length: what follows it would be its next request."""
+    async with running(site(surfaces)) as there:
+        stream = there.connect(is_tls=True)
+        both = head(len(MESSAGE), b"Transfer-Encoding: chunked")
+        await stream.send_all(both + b"%x\r\n%b\r\n0\r\n\r\n" % (len(MESSAGE), MESSAGE))
+        answer, body = await read_answer(stream)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert body == b"501 5.5.4 A length and chunks\r\n"
+        assert await read_to_end(stream) == b""
+    assert surfaces.relay.intake.committed == []
 
 
 async def test_sixty_recipients_in_the_head(surfaces: Surfaces) -> None:

@@ -347,6 +347,24 @@ async def test_drain_answers_what_is_in_flight(autojump_clock: trio.testing.Mock
         assert await read_to_end(client) == b""
 
 
+async def test_drain_ends_with_the_last_answer(autojump_clock: trio.testing.MockClock) -> None:
+    site = Site()
+
+    async def slow(source: str, token: str | None = None) -> Any:
+        await trio.sleep(1)
+        return site.register.outcome
+
+    site.services = attrs.evolve(site.services, register=slow)
+    async with running(site) as run:
+        client = run.connect()
+        await client.send_all(b"POST /new HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        await run.face.drain(10.0)
+        assert trio.current_time() - start < 2
+        assert (await read_answer(client))[0].startswith(b"HTTP/1.1 200")
+
+
 async def test_drain_closes_idle_connections(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as run:
         client = run.connect()
