@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.configured import ConfiguredRelay, running
+from tests.e2e.federation import free_ports
 from tests.e2e.mailbox import count, messages, newcomer
 from tests.e2e.rawsmtp import RawSmtp, submitter
 from tests.e2e.relay import COMMAND, Relay, parse_ready, wait_until
@@ -261,7 +262,7 @@ def test_reload_opens_and_closes_listeners_and_keeps_sessions(tmp_path: Path) ->
     with running(tmp_path / "relay") as relay:
         alice = newcomer(relay)
         old = relay.ports["imaps"]
-        free = _free_port()
+        (free,) = free_ports(1)
         with wire.imap(relay, *alice) as kept, submitter(relay, alice) as sender:
             kept.select("INBOX")
             relay.reload(listen={"imaps": f'["127.0.0.1:{free}"]', "smtp": "[]"})
@@ -289,12 +290,6 @@ def _accepts(port: int) -> bool:
     except ConnectionRefusedError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_reload_of_a_broken_file_changes_nothing(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_our_report_on_an_unknown_user_reaches_its_user(
         reports = [m for m in remote.mailbox() if m.get_content_type() == "multipart/report"]
         return any(message_id in report.as_string() for report in reports)
 
-    wait_until("the report arrived", reported, 40)
+    wait_until("the report arrived", reported)
     [report] = [m for m in remote.mailbox() if m.get_content_type() == "multipart/report"]
     assert report["Return-Path"] == "<>"
     assert "dkim=pass" in report["Authentication-Results"]

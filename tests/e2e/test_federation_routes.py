@@ -102,7 +102,7 @@ def test_broken_name_servers_keep_the_mail(
             wait_until("it was asked", lambda: net.dns.zone.asked(peer.domain))
             assert not web.requests
         relay_of(alice).run("queue", "retry", peer.domain)
-        web.await_posts(1, 60)
+        web.await_posts(1)
     await_empty_queue(alice.relay)
 
 
@@ -139,7 +139,7 @@ def test_an_exchanger_that_is_an_address_is_no_exchanger(net: Network, alice: Us
     net.dns.zone.put(peer.domain, "MX", f"10 {peer.address}.", f"20 {peer.domain}.")
     with peer.web() as web:
         alice.send(peer.user())
-        web.await_posts(1, 40)
+        web.await_posts(1)
 
 
 # --- the operator's word -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tests.e2e.rawsmtp import RawSmtp, Reply, submitter
 from tests.e2e.relay import Relay, wait_until
 from tests.patience import PATIENCE_S
 
-REPORT_S = 30
+REPORT_S = 15 + PATIENCE_S
 """How long a report on inbound mail may take: it is held back for 2 to 15 s (B7.2)."""
 
 
