@@ -102,6 +102,26 @@ def batch_of(body: Body, mailbox: MailboxId) -> IntakeBatch:
     return IntakeBatch(body=body, internal_date_s=NOW_S, deliveries=(Delivery(mailbox),))
 
 
+async def test_the_store_is_at_work_as_long_as_its_thread_commits(opener: Opener) -> None:
+    """Long work in the event loop rests meanwhile (`adapters.net.turns`)."""
+    seen: list[bool] = []
+    watched: list[Stores] = []
+
+    class WatchingDatabase(SqliteDatabase):
+        def commit(self) -> None:
+            seen.extend(stores.store.is_at_work() for stores in watched)
+            super().commit()
+
+    async with opener(new_database=WatchingDatabase) as stores:
+        watched.append(stores)
+        account = await stores.account()
+        await stores.deliver(account.inbox)
+        assert not stores.store.is_at_work()
+        watched.clear()  # the last commit, at the end, is nobody's thread
+    assert len(seen) >= 2
+    assert all(seen)
+
+
 async def test_the_database_syncs_at_every_commit(opener: Opener) -> None:
     async with opener() as stores:
         connection = stores.store._writer._committer._database.writer
