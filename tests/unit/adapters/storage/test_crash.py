@@ -75,6 +75,7 @@ async def contents(stores: Stores, account: Account, name: str = "INBOX") -> dic
         return {}
     uids, count = mailbox.uids()
     found = {}
+    await mailbox.load(uids[:count])
     for uid in uids[:count]:
         entry = mailbox.entry(uid)
         assert entry is not None
