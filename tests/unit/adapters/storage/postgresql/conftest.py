@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import attrs
+import psycopg
 import pytest
 import trio
 
@@ -65,6 +66,13 @@ async def until(condition: Callable[[], bool], limit_s: float = PATIENCE_S) -> N
     with trio.fail_after(limit_s):
         while not condition():  # noqa: ASYNC110 - the server tells nobody
             await trio.sleep(0.01)
+
+
+def write_beside(stores: Stores, statement: str, *values: object) -> None:
+    """Write as nobody of ours; the writer's connection is its thread's, which may be using it."""
+    url = stores.store._writer._committer._database.writing._url
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement, values)
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from chatmail.domain.model.outbound import (
 )
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from tests.unit.adapters.storage.invariants import check_index_equals_database
-from tests.unit.adapters.storage.postgresql.conftest import Database, Pair, until
+from tests.unit.adapters.storage.postgresql.conftest import Database, Pair, until, write_beside
 from tests.unit.ports.world import DAY_S, HEADER, NOW_S, Stores, make_outbound, settled_as
 
 EVERYTHING = QueueFilter()
@@ -132,7 +132,7 @@ def fall_silent(stores: Stores, seconds: int) -> None:
     """As if a process had committed nothing for so long."""
     process = int(stores.store.listener._process)
     statement = "UPDATE writers SET seen_s = seen_s - %s WHERE id = %s"
-    stores.store._writer._committer._database.writing.execute(statement, seconds, process)
+    write_beside(stores, statement, seconds, process)
 
 
 async def test_a_dead_processs_mail_is_taken_over_and_a_living_ones_is_not(pair: Pair) -> None:
@@ -238,7 +238,7 @@ async def test_words_that_were_missed_are_read_after_a_lost_connection(pair: Pai
     one, other = pair
     await other.store.listener.look_at_everything()
     statement = "INSERT INTO peer_rules VALUES ('quiet.test', 'block', 5)"
-    one.store._writer._committer._database.writing.execute(statement)
+    write_beside(one, statement)
     assert list(other.peers.rules()) == []
     await other.store.listener.look_at_everything()
     assert list(other.peers.rules()) == [PeerRule("quiet.test", PeerAction.BLOCK, 5)]
