@@ -17,7 +17,8 @@ import attrs
 from chatmail.adapters.imap.mailbox import takes_keywords
 from chatmail.adapters.imap.replies import PROBLEMS, REFUSALS, UNAVAILABLE, Reply
 from chatmail.adapters.imap.services import MessageCollector
-from chatmail.adapters.imap.session import TRANSFER_S, Farewell, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import TRANSFER_S, Farewell
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.mailbox import Flags, MailboxInfo
 from chatmail.domain.model.message import Door

@@ -14,7 +14,8 @@ import attrs
 import trio
 
 from chatmail.adapters.imap.replies import Reply
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import Farewell
 from chatmail.domain.formats.mime_structure import Part, find_part
 from chatmail.domain.formats.transfer_encoding import Decoder, Identity, decoder_for
 from chatmail.domain.model.mailbox import MailboxEntry

@@ -21,7 +21,8 @@ from chatmail.adapters.imap.binary import (
 from chatmail.adapters.imap.pace import Pace
 from chatmail.adapters.imap.replies import BAD_NUMBER
 from chatmail.adapters.imap.resync import tell_vanished
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import Farewell
 from chatmail.domain.formats.mime_structure import Part, StructureScanner
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.mailbox import SEEN, MailboxEntry, Uid

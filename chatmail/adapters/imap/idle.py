@@ -18,7 +18,8 @@ from typing import Final
 
 import trio
 
-from chatmail.adapters.imap.session import BURST_S, Farewell, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import BURST_S, Farewell
 from chatmail.domain.wire.imap.commands import Idle
 from chatmail.domain.wire.imap.events import NEED_DATA, Event, IdleDone, Rejected
 from chatmail.domain.wire.imap.responses import ok, untagged_ok

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from chatmail.adapters.imap.replies import BYE_FAILURES, REFUSALS, TOO_MANY_SESSIONS, Reply
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import Farewell
 from chatmail.domain.model.account import Account, Credentials
 from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.wire.imap.commands import (

@@ -20,7 +20,8 @@ import trio
 
 from chatmail.adapters.imap.fetch import fetch_entries
 from chatmail.adapters.imap.replies import BYE_MAILBOX_DELETED, BYE_UNAVAILABLE
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import Farewell
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
 from chatmail.domain.model.mailbox import INBOX, MailboxId, Modseq, Uid

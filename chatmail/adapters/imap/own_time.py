@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import trio
 
-from chatmail.adapters.imap.session import REGAINED, SLICE_S, Session
+from chatmail.adapters.imap.session import Session
+from chatmail.adapters.imap.waits import REGAINED, SLICE_S
 
 T = TypeVar("T")
 

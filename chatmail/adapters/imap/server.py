@@ -48,8 +48,9 @@ from chatmail.adapters.imap.own_time import own_time
 from chatmail.adapters.imap.replies import BYE_MAILBOX_DELETED, BYE_UNAVAILABLE, UNAVAILABLE
 from chatmail.adapters.imap.search import run_search
 from chatmail.adapters.imap.services import ByteStream, ImapServices
-from chatmail.adapters.imap.session import Farewell, Session
+from chatmail.adapters.imap.session import Session
 from chatmail.adapters.imap.store import copy, expunge, store
+from chatmail.adapters.imap.waits import Farewell
 from chatmail.adapters.net.errors import PeerGone
 from chatmail.adapters.system.redaction import Public
 from chatmail.domain.model.errors import MailboxGone, RemoteProtocolError, TransientFailure

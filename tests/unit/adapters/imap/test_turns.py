@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from chatmail.adapters.imap.session import SLICE_S
+from chatmail.adapters.imap.waits import SLICE_S
 from chatmail.adapters.net.turns import BUSY_S, PATIENCE_S, Turns
 from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.mailbox import MailboxInfo
