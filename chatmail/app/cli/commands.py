@@ -16,6 +16,7 @@ from chatmail.app.cli.federation import FEDERATION_COMMANDS
 from chatmail.app.cli.queue import QUEUE_COMMANDS
 from chatmail.app.cli.segments import SEGMENT_COMMANDS
 from chatmail.app.cli.selftest import TEST_COMMANDS
+from chatmail.app.cli.uidvalidity import UIDVALIDITY_COMMANDS
 
 
 def _setting_name(parser: ArgumentParser) -> None:
@@ -162,6 +163,7 @@ COMMANDS: Final[Sequence[Command]] = (
     *DNS_COMMANDS,
     *TEST_COMMANDS,
     *SEGMENT_COMMANDS,
+    *UIDVALIDITY_COMMANDS,
     Command(path=("version",), run=status.show_version, help="name and version"),
 )
 
@@ -173,6 +175,7 @@ GROUPS: Final = {
     "quota": "what an account may hold",
     "tasks": "maintenance by hand",
     "segments": "files of mail that the database has never known",
+    "uidvalidity": "what tells clients that a mailbox was put back",
     "accounts": "who has an account, and who may have one",
     "queue": "mail that waits for other relays",
     "federation": "with which relays mail is exchanged, and how that goes",

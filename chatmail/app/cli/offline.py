@@ -13,8 +13,9 @@ import trio
 
 from chatmail.adapters.control.methods import call
 from chatmail.adapters.control.services import ControlServices
+from chatmail.adapters.storage import restored
 from chatmail.adapters.storage.database import FILE_NAME
-from chatmail.adapters.storage.errors import StateDirectoryInUse, StoreFailed
+from chatmail.adapters.storage.errors import StateDirectoryInUse, StorageFault, StoreFailed
 from chatmail.adapters.storage.store import open_store
 from chatmail.adapters.storage.unknown_segments import UnknownSegment, find_unknown_segments
 from chatmail.adapters.system.clock import SystemClock, SystemEntropy
@@ -71,6 +72,21 @@ def unknown_segments(loaded: LoadedConfig, *, remove: bool) -> Sequence[UnknownS
     except PermissionError:
         return Refused(ErrorCode.UNAUTHORIZED, ("this needs the server's user, or root",))
     except (PermanentFailure, StoreFailed) as failure:
+        return Refused(ErrorCode.UNAVAILABLE, (str(failure),))
+
+
+def renew_uid_validity(loaded: LoadedConfig) -> int | Refused:
+    """Give every mailbox a new UIDVALIDITY; returns how many there are."""
+    state_dir, url = loaded.boot.state_dir, loaded.boot.database.url
+    try:
+        _become_owner(state_dir)
+        if url == "sqlite" and not (state_dir / FILE_NAME).is_file():
+            message = f"{state_dir}: nothing is stored here yet"
+            return Refused(ErrorCode.UNAVAILABLE, (message,))
+        return restored.renew_uid_validity(state_dir, url, int(SystemClock().now_s()))
+    except PermissionError:
+        return Refused(ErrorCode.UNAUTHORIZED, ("this needs the server's user, or root",))
+    except (PermanentFailure, StorageFault) as failure:
         return Refused(ErrorCode.UNAVAILABLE, (str(failure),))
 
 

@@ -161,7 +161,8 @@ def tool(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., t
     file.write_text(f'[server]\nip = "127.0.0.1"\nstate_dir = "{state_dir}"\n')
 
     def say(*words: str) -> tuple[int, str]:
-        invocation = parse(["segments", *words, "--config", str(file)])
+        words = words if words[0] == "uidvalidity" else ("segments", *words)
+        invocation = parse([*words, "--config", str(file)])
         assert isinstance(invocation, Invocation)
         code = run(invocation, {})
         said = capsys.readouterr()
@@ -213,3 +214,19 @@ def test_nothing_is_unknown_without_a_database_or_beside_a_server(
     assert code == 1
     assert "no database" in told
     assert orphan.exists()
+
+
+def test_uidvalidity_is_renewed_after_a_question(
+    state_dir: Path, tool: Callable[..., tuple[int, str]]
+) -> None:
+    code, told = tool("uidvalidity", "renew")
+    assert code == 2  # nobody to ask
+    assert "never fetch" in told
+    assert tool("uidvalidity", "renew", "-y") == (0, "0 mailboxes have a new UIDVALIDITY\n")
+    with locked(state_dir):
+        code, told = tool("uidvalidity", "renew", "-y")
+    assert code == 1
+    assert "another chatmail process" in told
+    (state_dir / "chatmail.db").unlink()
+    assert tool("uidvalidity", "renew", "-y")[0] == 1
+    assert not (state_dir / "chatmail.db").exists()
