@@ -26,6 +26,7 @@ LONG = (
     "test_cores",
     "test_backlog",
     "test_retention",
+    "test_federation_shared",
     "test_operator",
     "test_federation_cores",
     "test_federation_faults",
