@@ -117,10 +117,10 @@ def _forget(relay: FederatedRelay) -> None:
 
 
 def bury(relay: FederatedRelay, count: int) -> None:
-    """Queue so many entries for a domain where nobody answers."""
-    with Sender(relay) as sender:
-        for start in range(0, count, 1000):
-            names = [f"u{number}@dead.test" for number in range(start, min(start + 1000, count))]
+    """Queue so many entries for a domain where nobody answers, 1000 from each account."""
+    for start in range(0, count, 1000):
+        names = [f"u{number}@dead.test" for number in range(start, min(start + 1000, count))]
+        with Sender(relay) as sender:
             _, octets = wire.encrypted(sender.address, 2000)
             assert sender._smtp.sendmail(sender.address, names, octets) == {}
 
