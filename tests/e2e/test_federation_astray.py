@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.e2e import wire
 from tests.e2e.dns_zone import Trouble
-from tests.e2e.federation import FederatedRelay, Network, Signer, network
+from tests.e2e.federation import FederatedRelay, Network, Signer
+from tests.e2e.federation_fixtures import bob as bob
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer, relay_of
 from tests.e2e.peers import Mute
 from tests.e2e.relay import wait_until
@@ -20,22 +22,6 @@ from tests.e2e.users import Said, User, by_https, by_smtp
 both_doors = pytest.mark.parametrize(
     "door", [pytest.param(by_smtp, id="smtp"), pytest.param(by_https, id="https")]
 )
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("astray")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
-
-
-@pytest.fixture(scope="module")
-def bob(relay: FederatedRelay) -> User:
-    return User.of(relay)
 
 
 # --- DNS -----------------------------------------------------------------------------------------

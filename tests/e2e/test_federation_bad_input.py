@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from tests.builders import make_message
 from tests.e2e import wire
-from tests.e2e.federation import FederatedRelay, Network, Signer, network
+from tests.e2e.federation import FederatedRelay, Network, Signer
+from tests.e2e.federation_fixtures import bob as bob
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.rawsmtp import RawSmtp
 from tests.e2e.users import Said, User, by_https, by_smtp, post
@@ -26,22 +29,6 @@ TAKEN = "250 2.0.0"
 
 DOORS = [pytest.param(by_smtp, id="smtp"), pytest.param(by_https, id="https")]
 both_doors = pytest.mark.parametrize("door", DOORS)
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("bad")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
-
-
-@pytest.fixture(scope="module")
-def bob(relay: FederatedRelay) -> User:
-    return User.of(relay)
 
 
 @pytest.fixture(scope="module")

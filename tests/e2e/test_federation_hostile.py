@@ -13,7 +13,11 @@ import pytest
 
 from tests.builders import make_message
 from tests.e2e import wire
-from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network
+from tests.e2e.federation import FederatedRelay, Network, await_empty_queue
+from tests.e2e.federation_fixtures import alice as alice
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import peer as peer
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer, relay_of, verifies, waiting, why
 from tests.e2e.peers import Listener
 from tests.e2e.raw import forget_peak, peak_kib, resident_kib
@@ -23,27 +27,6 @@ from tests.e2e.users import Said, User, by_https, by_smtp
 MIB = 1024 * 1024
 GROWTH_KIB = 24 * 1024
 """What a message of 25 MB, or one that never ends, may add to the relay's memory."""
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("hostile")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
-
-
-@pytest.fixture(scope="module")
-def alice(relay: FederatedRelay) -> User:
-    return User.of(relay)
-
-
-@pytest.fixture
-def peer(net: Network) -> Peer:
-    return Peer(net)
 
 
 class Babbler(Listener):

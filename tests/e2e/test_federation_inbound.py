@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -18,7 +18,9 @@ import pytest
 from tests.builders import delivery_report, make_message, securejoin_request
 from tests.e2e import wire
 from tests.e2e.dns_zone import Trouble
-from tests.e2e.federation import FederatedRelay, Network, Signer, network
+from tests.e2e.federation import FederatedRelay, Network, Signer
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.peers import HttpPeer
 from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.rawsmtp import RawSmtp
@@ -46,17 +48,6 @@ STATUS = {
 A_HUNDRED_AND_ONE = [("X-Mail-To", f"user{at:05}@a.test") for at in range(101)]
 
 both_doors = pytest.mark.parametrize("door", DOORS)
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("inbound")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
 
 
 @pytest.fixture(scope="module")

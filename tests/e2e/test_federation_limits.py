@@ -22,6 +22,8 @@ from tests.e2e.federation import (
     network,
     queue_depth,
 )
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer
 from tests.e2e.mailbox import spooled
 from tests.e2e.raw import forget_peak, peak_kib, resident_kib
@@ -33,17 +35,6 @@ from tests.e2e.users import Said, User, by_https, by_smtp, post
 PEER = "peer.test"
 CAROL = f"carol@{PEER}"
 TOO_MUCH = "450 4.7.1: Too much mail from "
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("limits")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import http.client
 import itertools
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import wire
-from tests.e2e.federation import FederatedRelay, Network, Signer, await_empty_queue, network
+from tests.e2e.federation import FederatedRelay, Network, Signer, await_empty_queue
+from tests.e2e.federation_fixtures import net as net
 from tests.e2e.hosts import Peer, relay_without_web
 from tests.e2e.peers import Answer, HttpPeer, SmtpPeer, SmtpScript
 from tests.e2e.rawsmtp import RawSmtp
@@ -74,12 +75,6 @@ DIALECTS = {
 }
 SMTP_IN_CLEAR = tuple(f"plain-{name}.test" for name in DIALECTS)
 UNSIGNED = "unsigned.test"
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("matrix")) as net:
-        yield net
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import ssl
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,9 +17,11 @@ from tests.e2e.federation import (
     FederatedRelay,
     Network,
     await_empty_queue,
-    network,
     queue_depth,
 )
+from tests.e2e.federation_fixtures import alice as alice
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import peer as peer
 from tests.e2e.hosts import Peer, relay_of, verifies, waiting, why
 from tests.e2e.peers import OK, REDIRECT, WEB_PAGE, Answer, HttpPeer, Mute, SmtpScript
 from tests.e2e.relay import wait_until
@@ -32,28 +33,12 @@ FREE_TEXT = "free.test"
 
 
 @pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("peers")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
 def relay(net: Network) -> FederatedRelay:
     return net.relay(
         "a.test",
         gate={"passthrough_recipients": f'["@{FREE_TEXT}"]'},
         federation={"tls_optional": '["optional.test"]'},
     )
-
-
-@pytest.fixture(scope="module")
-def alice(relay: FederatedRelay) -> User:
-    return User.of(relay)
-
-
-@pytest.fixture
-def peer(net: Network) -> Peer:
-    return Peer(net)
 
 
 # --- HTTPS ---------------------------------------------------------------------------------------

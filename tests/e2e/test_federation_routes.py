@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.e2e.dns_zone import Trouble
-from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network
+from tests.e2e.federation import FederatedRelay, Network, await_empty_queue
+from tests.e2e.federation_fixtures import alice as alice
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import peer as peer
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer, relay_of, waiting, why
 from tests.e2e.peers import Mute
 from tests.e2e.relay import wait_until
 from tests.e2e.users import User
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("routes")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
-
-
-@pytest.fixture(scope="module")
-def alice(relay: FederatedRelay) -> User:
-    return User.of(relay)
-
-
-@pytest.fixture
-def peer(net: Network) -> Peer:
-    return Peer(net)
-
 
 # --- names ---------------------------------------------------------------------------------------
 

@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.e2e import wire
 from tests.e2e.federation import (
     FederatedRelay,
     Network,
     await_empty_queue,
-    network,
     queue_depth,
 )
+from tests.e2e.federation_fixtures import alice as alice
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import peer as peer
+from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer, waiting
 from tests.e2e.peers import Answer
 from tests.e2e.relay import wait_until
 from tests.e2e.users import User, by_https, by_smtp
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("view")) as net:
-        yield net
-
-
-@pytest.fixture(scope="module")
-def relay(net: Network) -> FederatedRelay:
-    return net.relay("a.test")
-
-
-@pytest.fixture(scope="module")
-def alice(relay: FederatedRelay) -> User:
-    return User.of(relay)
-
-
-@pytest.fixture
-def peer(net: Network) -> Peer:
-    return Peer(net)
 
 
 def data(relay: FederatedRelay, *arguments: str) -> Any:
@@ -98,8 +77,8 @@ def test_a_queue_can_be_looked_at_and_ordered_about(
 ) -> None:
     """A7.7: each command, as text and as JSON."""
     first, second = Peer(net), Peer(net)
-    for peer in (first, first, second):
-        assert alice.send(peer.user())[1].code == 250
+    for host in (first, first, second):
+        assert alice.send(host.user())[1].code == 250
     wait_until("both were tried", lambda: tried(relay) == {first.domain, second.domain})
     status = data(relay, "queue", "status")
     assert status["count"] == 3
@@ -142,8 +121,8 @@ def test_what_is_removed_or_purged_is_gone_without_a_word(
     relay: FederatedRelay, alice: User, net: Network
 ) -> None:
     one, two = Peer(net), Peer(net)
-    for peer in (one, one, two):
-        alice.send(peer.user())
+    for host in (one, one, two):
+        alice.send(host.user())
     before = len(alice.inbox())
     relay.run("queue", "remove", ids(relay, one.domain)[0], "-y")
     assert (waiting(alice, one.domain), waiting(alice, two.domain)) == (1, 1)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import types
 from collections.abc import Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
 from chatmail.adapters.imap.session import Session
-from chatmail.adapters.imap.waits import REGAINED, SLICE_S
+from chatmail.adapters.imap.waits import SLICE_S
 
 T = TypeVar("T")
+
+REGAINED: Final = 1 / 16
+"""Of the time a session waits, so much becomes its slice again: nobody gets a whole one for each
+line of a flood."""
 
 
 @types.coroutine
@@ -36,5 +40,5 @@ def own_time(session: Session, work: Coroutine[Any, Any, T]) -> Generator[Any, A
         began = trio.current_time()
         answer = yield trap
         now = trio.current_time()
-        waited = (now - began) * (1 + REGAINED)
-        session.turn_until = min(now + SLICE_S, session.turn_until + waited)
+        left = max(0.0, session.turn_until - began)
+        session.turn_until = now + min(SLICE_S, left + (now - began) * REGAINED)

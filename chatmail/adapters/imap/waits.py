@@ -38,8 +38,6 @@ EVENTS_PER_TURN: Final = 32
 """Pipelined commands executed before other connections get a turn."""
 SLICE_S: Final = 0.0005
 """Work at a stretch before other connections get a turn."""
-REGAINED: Final = 1 / 16
-"""Of the time a session waits for its client, so much becomes its slice again."""
 
 
 class Farewell(Exception):
@@ -58,9 +56,7 @@ class Waits(Output):
         "_farewell",
         "_idle_scope",
         "_received_s",
-        "_slice_left_s",
         "_teller",
-        "_waits_since_s",
         "account_or_none",
         "is_mute",
         "is_waiting",
@@ -90,8 +86,6 @@ class Waits(Output):
         self.is_mute = False  # nothing may be sent before the client does
         self.is_waiting = False
         self.turn_until = self.started_s + SLICE_S
-        self._waits_since_s = self.started_s
-        self._slice_left_s = SLICE_S
         self._received_s = 0.0
         self._events = 0
         self._idle_scope: trio.CancelScope | None = None
@@ -186,9 +180,7 @@ class Waits(Output):
 
     def _begin_to_wait(self, now: float) -> None:
         self.is_waiting = True
-        self._waits_since_s = now
-        self._slice_left_s = max(0.0, self.turn_until - now)
-        if not self._slice_left_s:
+        if now >= self.turn_until:
             self.services.turns.note(self._worker)
 
     async def _receive_notified(self, notifier: Notifier, deadline: float) -> bytes:
@@ -217,9 +209,6 @@ class Waits(Output):
     def _received(self, octets: bytes) -> bytes:
         self.is_waiting = self.is_mute = False
         now = trio.current_time()
-        # Nobody gets a whole slice for each line of a flood.
-        regained = (now - self._waits_since_s) * REGAINED
-        self.turn_until = now + min(SLICE_S, self._slice_left_s + regained)
         self._received_s = now  # the first event needs no look at the clock of its own
         deadline = self.scope.deadline
         # Cancelled while the octets were on their way to this task?

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -28,6 +28,8 @@ from chatmail.app.wiring import parts_of
 from chatmail.domain.model.errors import PermanentFailure
 from chatmail.domain.usecases.change_settings import ChangeSettings
 from chatmail.domain.wire.jsonrpc import ErrorCode, RpcError
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -62,28 +64,25 @@ def unknown_segments(loaded: LoadedConfig, *, remove: bool) -> Sequence[UnknownS
     state_dir = loaded.boot.state_dir
     if loaded.boot.database.url != "sqlite":
         return ()  # content lies in the database itself
-    try:
-        _become_owner(state_dir)
-        if not (state_dir / FILE_NAME).is_file():
-            # Without its database all mail is unknown, and all of it may be dear to somebody.
-            message = f"{state_dir}: there is no database to compare the files with"
-            return Refused(ErrorCode.UNAVAILABLE, (message,))
-        return find_unknown_segments(state_dir, remove=remove)
-    except PermissionError:
-        return Refused(ErrorCode.UNAUTHORIZED, ("this needs the server's user, or root",))
-    except (PermanentFailure, StoreFailed) as failure:
-        return Refused(ErrorCode.UNAVAILABLE, (str(failure),))
+    # Without its database all mail would be unknown, and all of it may be dear to somebody.
+    return _at_rest(loaded, lambda: find_unknown_segments(state_dir, remove=remove))
 
 
 def renew_uid_validity(loaded: LoadedConfig) -> int | Refused:
     """Give every mailbox a new UIDVALIDITY; returns how many there are."""
     state_dir, url = loaded.boot.state_dir, loaded.boot.database.url
+    now_s = int(SystemClock().now_s())
+    return _at_rest(loaded, lambda: restored.renew_uid_validity(state_dir, url, now_s))
+
+
+def _at_rest(loaded: LoadedConfig, work: Callable[[], T]) -> T | Refused:
+    """Work on the store of a stopped server, in files that stay the server's."""
+    state_dir = loaded.boot.state_dir
     try:
         _become_owner(state_dir)
-        if url == "sqlite" and not (state_dir / FILE_NAME).is_file():
-            message = f"{state_dir}: nothing is stored here yet"
-            return Refused(ErrorCode.UNAVAILABLE, (message,))
-        return restored.renew_uid_validity(state_dir, url, int(SystemClock().now_s()))
+        if loaded.boot.database.url == "sqlite" and not (state_dir / FILE_NAME).is_file():
+            return Refused(ErrorCode.UNAVAILABLE, (f"{state_dir}: there is no database here",))
+        return work()
     except PermissionError:
         return Refused(ErrorCode.UNAUTHORIZED, ("this needs the server's user, or root",))
     except (PermanentFailure, StorageFault) as failure:
