@@ -404,9 +404,9 @@ class HttpPeer(Listener):
             connection, name = self.secure(connection, self.tls)
         with connection, connection.makefile("rb") as stream:
             while (request := self._read(stream, name)) is not None:
+                answer = self._answer(request)
                 with self.owing():
                     self.requests.append(request)
-                    answer = self._answer(request)
                     if answer.status and not answer.stalls:
                         connection.sendall(_response(answer))
                         continue

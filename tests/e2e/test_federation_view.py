@@ -48,6 +48,7 @@ def test_each_transport_is_counted_on_its_own(
         relay.run("federation", "forget", peer.domain)
         alice.send(peer.user(), peer.user("carol"))
         web.await_posts(2)
+        await_empty_queue(relay)
         mail.script.recipient = "550 5.1.1 no such user"
         web.answer = Answer(404, b"")
         assert alice.send(peer.user())[1].code == 550
