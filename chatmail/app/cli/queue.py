@@ -132,7 +132,7 @@ def _prospects(found: Entry) -> Iterator[str]:
     backoff, https_again = found["backoff_until_unix"], found["https_skipped_until_unix"]
     if found["unreachable_since_unix"]:
         since, times = found["unreachable_since_unix"], found["failed_connects"]
-        yield f"no connection was possible, first {ago(since)} ({times} attempts in a row)"
+        yield f"no server there was ready for mail, first {ago(since)} ({times} attempts in a row)"
     if backoff and backoff > time.time():
         yield f"one delivery is tried {ahead(backoff)}; the others wait for how that goes"
     elif found["next_due_unix"] is not None:

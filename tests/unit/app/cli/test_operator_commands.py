@@ -134,7 +134,7 @@ def test_why_is_told_in_words_an_operator_understands(tool: Tool) -> None:
     )
     told = tool.text("queue why peer.example")
     assert "3 deliveries wait for peer.example" in told
-    assert "no connection was possible, first 1h ago" in told
+    assert "no server there was ready for mail, first 1h ago" in told
     assert "(7 attempts in a row)" in told
     assert "one delivery is tried in 10m;" in told
     assert "HTTPS did not work there" in told
