@@ -79,7 +79,7 @@ class RunningRelay:
                 "generation": relay.settings.generation,
                 "pending_reload": list(relay.settings.pending()),
             },
-            "warnings": [_DEBUG] if relay.boot.log.level == "debug" else [],
+            "warnings": [_DEBUG] if relay.log.is_debugging else [],
             "checks": [
                 {"name": check.name, "ok": check.ok, "remedy": check.remedy}
                 for check in relay.checks()

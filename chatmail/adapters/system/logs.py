@@ -17,11 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO, TypeAlias
 
+import attrs
+
 from chatmail.adapters.system.redaction import Plain, Pseudonyms, Redactor
 from chatmail.domain.ports.system import Clock, Entropy
 
 ROTATE_BYTES: Final = 16 * 1024 * 1024
 KEPT_FILES: Final = 5
+DEBUG_S: Final = 86400.0
+"""So long `debug` lasts: what was turned on to find a fault is forgotten otherwise (policy 6)."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
@@ -96,13 +100,21 @@ class FileSink:
         self._path.replace(self._path.with_name(f"{self._path.name}.1"))
 
 
-class Switch:
-    """Shared by a log and all that were bound from it."""
+class Manner:
+    """How a log and all that were bound from it write."""
 
-    __slots__ = ("is_silent",)
+    __slots__ = ("debug_ends_s", "is_silent", "level", "redactor")
 
-    def __init__(self) -> None:
+    def __init__(self, level: Level, redactor: Redactor, debug_ends_s: float) -> None:
         self.is_silent = False
+        self.level = level
+        self.redactor = redactor
+        self.debug_ends_s = debug_ends_s
+
+    def end_debug(self) -> None:
+        """Write from now on what `info` writes."""
+        self.level = Level.INFO
+        self.redactor = attrs.evolve(self.redactor, shows_networks=False)
 
 
 class Log:
@@ -111,21 +123,23 @@ class Log:
     def __init__(
         self,
         clock: Clock,
-        redactor: Redactor,
+        manner: Manner,
         sinks: tuple[Sink, ...] = (),
         *,
-        level: Level = Level.INFO,
         is_json: bool = False,
         bound: Mapping[str, object] | None = None,
-        switch: Switch | None = None,
     ) -> None:
         self._clock = clock
-        self._redactor = redactor
         self._sinks = sinks
-        self._level = level
         self._is_json = is_json
         self._bound = dict(bound or {})
-        self._switch = switch or Switch()
+        self._manner = manner
+
+    @property
+    def is_debugging(self) -> bool:
+        """Whether more is written than an operator needs every day."""
+        self._look_at_the_clock()
+        return self._manner.level is Level.DEBUG
 
     def debug(self, event: str, **fields: object) -> None:
         """For somebody who looks for a fault."""
@@ -147,17 +161,15 @@ class Log:
         """Return a log that adds these fields to each record (`sid=` of a session)."""
         return Log(
             self._clock,
-            self._redactor,
+            self._manner,
             self._sinks,
-            level=self._level,
             is_json=self._is_json,
             bound={**self._bound, **fields},
-            switch=self._switch,
         )
 
     def silence(self, is_silent: bool) -> None:
         """Write nothing at all, or go on; holds for every log bound from this one (policy 6)."""
-        self._switch.is_silent = is_silent
+        self._manner.is_silent = is_silent
 
     def reopen(self) -> None:
         """Let every file sink go of its file."""
@@ -166,7 +178,10 @@ class Log:
                 sink.reopen()
 
     def _record(self, level: Level, event: str, fields: Mapping[str, object]) -> None:
-        if level < self._level or not self._sinks or self._switch.is_silent:
+        manner = self._manner
+        if level < manner.level or not self._sinks or manner.is_silent:
+            return
+        if self._look_at_the_clock() and level is Level.DEBUG:
             return
         record: dict[str, Plain] = {
             "ts": _timestamp(self._clock.now_s()),
@@ -174,10 +189,19 @@ class Log:
             "event": event if _NAME.match(event) else "unnamed",
         }
         for name, value in {**self._bound, **fields}.items():
-            record.setdefault(name if _NAME.match(name) else "field", self._redactor.plain(value))
+            record.setdefault(name if _NAME.match(name) else "field", manner.redactor.plain(value))
         line = _as_json(record) if self._is_json else _as_text(record)
         for sink in self._sinks:
             sink(line)
+
+    def _look_at_the_clock(self) -> bool:
+        """End `debug` when its day is over, and say so; True: that was now."""
+        manner = self._manner
+        if manner.level is not Level.DEBUG or self._clock.monotonic_s() < manner.debug_ends_s:
+            return False
+        manner.end_debug()
+        self.info("debug_ended")
+        return True
 
 
 def open_log(
@@ -202,7 +226,8 @@ def open_log(
         shows_networks=ip == "truncate" and threshold is Level.DEBUG,
     )
     sinks = () if "off" in targets else tuple(_sinks(targets))
-    return Log(clock, redactor, sinks, level=threshold, is_json=format_name == "json")
+    manner = Manner(threshold, redactor, clock.monotonic_s() + DEBUG_S)
+    return Log(clock, manner, sinks, is_json=format_name == "json")
 
 
 def _sinks(targets: tuple[str, ...]) -> list[Sink]:

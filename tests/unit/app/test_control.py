@@ -10,7 +10,6 @@ import pytest
 
 from chatmail.adapters.net.crowds import ConnectionLimits, Crowd
 from chatmail.app.config_keys import BootConfig
-from chatmail.app.config_services import LogSection
 from chatmail.app.control import RunningRelay, control_services
 from chatmail.app.live_settings import LiveSettings
 from tests.unit.app.test_live_settings import FieldLog, kept, loaded
@@ -35,6 +34,7 @@ def make_world(expires_in_s: float = 60 * 86400.0) -> World:
     relay = SimpleNamespace(
         settings=settings,
         boot=BootConfig(),
+        log=SimpleNamespace(is_debugging=False),
         keeper=SimpleNamespace(facts=SimpleNamespace(not_after_s=clock.now_s() + expires_in_s)),
         store=SimpleNamespace(index=SimpleNamespace(account_count=5)),
         listeners=dict.fromkeys(("smtp", "submission", "imap", "http"), face),
@@ -79,7 +79,7 @@ def test_status_says_how_the_relay_is() -> None:
 def test_debug_is_warned_of_for_as_long_as_it_is_on() -> None:
     world = make_world()
     assert cast(Any, world.running.status())["warnings"] == []
-    world.relay.boot = BootConfig(log=LogSection(level="debug"))
+    world.relay.log.is_debugging = True
     (warning,) = cast(Any, world.running.status())["warnings"]
     assert "debug" in warning
 

@@ -2,12 +2,21 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from pathlib import Path
 
 import pytest
 
-from chatmail.adapters.system.logs import FileSink, Level, Log, StreamSink, open_log
+from chatmail.adapters.system.logs import (
+    DEBUG_S,
+    FileSink,
+    Level,
+    Log,
+    Manner,
+    StreamSink,
+    open_log,
+)
 from chatmail.adapters.system.redaction import PeerAddress, Pseudonyms, Redactor
 from chatmail.domain.model.address import EmailAddress
 from tests.unit.fakes.system import FakeClock, FakeEntropy
@@ -18,7 +27,8 @@ CANARIES = ("canary@relay.test", "192.0.2.77", "canary-password-1", "Canary subj
 def make(lines: list[str], level: Level = Level.INFO, is_json: bool = False) -> Log:
     clock = FakeClock()
     redactor = Redactor(pseudonyms=Pseudonyms(clock, FakeEntropy()))
-    return Log(clock, redactor, (lines.append,), level=level, is_json=is_json)
+    manner = Manner(level, redactor, math.inf)
+    return Log(clock, manner, (lines.append,), is_json=is_json)
 
 
 def opened(*targets: str, **settings: str) -> Log:
@@ -113,6 +123,34 @@ def test_networks_are_shown_only_at_debug_and_when_allowed(tmp_path: Path) -> No
         log.reopen()
         assert ("192.0.2.0/24" in path.read_text()) is is_shown
         assert "192.0.2.77" not in path.read_text()
+
+
+def test_debug_ends_after_a_day(tmp_path: Path) -> None:
+    """Policy 6: what was turned on to find a fault does not stay on."""
+    path, clock, peer = tmp_path / "log", FakeClock(), PeerAddress("192.0.2.77")
+    log = open_log(clock, FakeEntropy(), (str(path),), level="debug", ip="truncate")
+    session = log.bind(sid=1)
+    clock.advance(DEBUG_S - 1)
+    session.debug("before", peer=peer)
+    assert log.is_debugging
+    clock.advance(1)
+    session.debug("behind", peer=peer)
+    session.info("later", peer=peer)
+    assert not log.is_debugging
+    log.reopen()
+    words = [line.split(" ", 1)[1].split() for line in path.read_text().splitlines()]
+    assert words == [
+        ["DEBUG", "before", "sid=1", "peer=192.0.2.0/24"],
+        ["INFO", "debug_ended", "sid=1"],
+        ["INFO", "later", "sid=1", "peer=[redacted]"],
+    ]
+
+
+def test_other_levels_do_not_end() -> None:
+    clock = FakeClock()
+    log = open_log(clock, FakeEntropy(), (), level="warning")
+    clock.advance(DEBUG_S)
+    assert not log.is_debugging
 
 
 def test_broken_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
