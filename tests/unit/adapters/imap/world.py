@@ -26,13 +26,10 @@ from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.usecases.authenticate import LoginRefusal
 from chatmail.domain.usecases.change_mailbox import ChangeMailbox
 from chatmail.domain.usecases.service_metadata import ServiceMetadata
-from tests.unit.fakes.mailstore import (
-    MemoryDeviceTokens,
-    MemoryIntake,
-    MemoryMailStore,
-    MemoryObjectIds,
-    MemoryState,
-)
+from tests.unit.fakes.intake import MemoryIntake
+from tests.unit.fakes.mailstate import MemoryState
+from tests.unit.fakes.mailstore import MemoryMailStore, MemoryObjectIds
+from tests.unit.fakes.tokens import MemoryDeviceTokens
 
 NOW_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 ADDRESS = "ann@relay.test"

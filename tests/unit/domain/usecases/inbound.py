@@ -14,7 +14,7 @@ from chatmail.domain.policy.encryption_gate import DkimResult
 from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.receive import Accepted, Receive, inbound_digests
 from tests.unit.domain.usecases.relay import DOMAIN, SETTINGS, CountingEntropy, MemoryRelay
-from tests.unit.fakes.mailstore import MemoryBlobStore
+from tests.unit.fakes.intake import MemoryBlobStore
 from tests.unit.fakes.system import FakeLog
 
 PEER = "peer.example"
