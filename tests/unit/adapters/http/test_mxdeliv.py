@@ -17,7 +17,7 @@ from chatmail.domain.model.federation import TransportKind
 from chatmail.domain.model.settings import IdentitySettings
 from tests.builders import make_message
 from tests.unit.adapters.http.asgi import Site
-from tests.unit.adapters.http.test_serve import Connection, read_answer, read_to_end, running
+from tests.unit.adapters.http.serving import Connection, read_answer, read_to_end, running
 from tests.unit.adapters.inbound.surfaces import Surfaces
 from tests.unit.domain.usecases.inbound import ANN, BOB, NOBODY, InboundRelay
 from tests.unit.domain.usecases.relay import DOMAIN
