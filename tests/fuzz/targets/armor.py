@@ -8,7 +8,7 @@ from chatmail.domain.formats.armor import STANDARD_HEADERS, ArmorReader
 from chatmail.domain.formats.facts import Finding
 from tests.builders import armor, packets
 from tests.fuzz.cutting import read, vector
-from tests.unit.domain.strict_parser import Bad, read_armor
+from tests.unit.domain.strict_packets import Bad, read_armor
 
 WORDS = (
     *(b"-----BEGIN PGP MESSAGE-----\r\n", b"-----END PGP MESSAGE-----\r\n", b"=AAAA\r\n", b"="),

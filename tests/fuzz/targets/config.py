@@ -11,7 +11,7 @@ from chatmail.app.config import ConfigError, LoadedConfig, load_config
 from chatmail.app.config_identity import to_settings
 from chatmail.app.config_keys import FIELDS
 from chatmail.app.config_lines import key_lines
-from tests.unit.app.test_config import CONTRACT_FILE, MINIMAL
+from tests.unit.app.config_files import CONTRACT_FILE, MINIMAL
 
 WORDS = (
     *(b"[server]\n", b"[listen]\n", b"[tls]\n", b"[limits]\n", b"[database]\n", b'domain = "'),

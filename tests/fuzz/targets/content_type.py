@@ -7,7 +7,8 @@ import re
 
 from chatmail.domain.formats.content_type import parse_content_type
 from chatmail.domain.formats.mime_structure import MAX_PARAMETERS, parse_parameterised
-from tests.unit.domain.strict_parser import Bad, read_content_type
+from tests.unit.domain.strict_packets import Bad
+from tests.unit.domain.strict_parser import read_content_type
 
 WORDS = (
     *(b"multipart/encrypted", b"; boundary=", b'"', b"\\", b"; protocol=", b"*0*=", b"utf-8''"),

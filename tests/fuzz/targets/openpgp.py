@@ -17,7 +17,7 @@ from tests.builders import (
     skesk6_body,
 )
 from tests.fuzz.cutting import read, vector
-from tests.unit.domain.strict_parser import Bad, read_packets
+from tests.unit.domain.strict_packets import Bad, read_packets
 
 WORDS = (
     *(b"\xc1", b"\xc3", b"\xd2", b"\x84", b"\x85", b"\x8c", b"\x8d", b"\xe9", b"\xff\0\0\0\x40"),

@@ -8,7 +8,8 @@ import re
 from chatmail.domain.formats.transfer_encoding import decode, decoder_for
 from tests.builders import noise, wrap
 from tests.fuzz.cutting import read, vector
-from tests.unit.domain.strict_parser import Bad, read_base64, read_quoted
+from tests.unit.domain.strict_packets import Bad, read_base64
+from tests.unit.domain.strict_parser import read_quoted
 
 WORDS = (b"\r\n", b"=", b"==", b"=3D", b"=\r\n", b" \r\n", b"\t", b"AAAA", b"A===", b"=0d=0a")
 ENCODINGS = (b"base64", b"quoted-printable", b"7bit", b"8bit", b"x-uuencode", b"")

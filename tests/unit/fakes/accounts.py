@@ -1,4 +1,4 @@
-"""Accounts and owed reports in dictionaries; mailboxes are those of `fakes.mailstore`."""
+"""Accounts and owed reports in dictionaries; mailboxes are those of `fakes.mailstate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from chatmail.domain.model.account import Account, AccountId, NewAccount
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.queue import NewReport, QueueEntry, QueueId
 from chatmail.domain.ports.accounts import Tombstone
-from tests.unit.fakes.mailstore import MemoryDeviceTokens, MemoryState
+from tests.unit.fakes.mailstate import MemoryState
+from tests.unit.fakes.tokens import MemoryDeviceTokens
 
 
 class MemoryAccountStore:

@@ -28,8 +28,9 @@ from chatmail.domain.usecases.manage_queue import ManageQueue
 from tests.unit.fakes.accounts import MemoryAccountStore
 from tests.unit.fakes.exchangers import MemoryExchangerStore
 from tests.unit.fakes.federation import MemoryPeerDirectory, MemoryPeerLedger, MemoryPeerMemory
-from tests.unit.fakes.mailstore import MemoryBlob, MemoryOutbound, MemoryState
+from tests.unit.fakes.mailstate import MemoryState
 from tests.unit.fakes.outbound import MemoryOutboundQueue
+from tests.unit.fakes.queued import MemoryBlob, MemoryOutbound
 from tests.unit.fakes.roster import MemoryRoster
 from tests.unit.fakes.settings import FixedConfiguration, MemorySettingsStore
 from tests.unit.fakes.system import (

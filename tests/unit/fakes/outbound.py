@@ -19,7 +19,8 @@ from chatmail.domain.model.outbound import (
     SettlementKind,
     Waiting,
 )
-from tests.unit.fakes.mailstore import MemoryOutbound, MemoryQueued, MemoryState
+from tests.unit.fakes.mailstate import MemoryState
+from tests.unit.fakes.queued import MemoryOutbound, MemoryQueued
 
 SMALL_BYTES = 64 * 1024
 

@@ -11,7 +11,8 @@ from chatmail.domain.model.mailbox import SEEN, MailboxEntry, MailboxId, Uid
 from chatmail.domain.model.retention import AccountUsage, ExpiredAccount, MessageRule, TrimGoal
 from chatmail.domain.ports.retention import PruneStep
 from tests.unit.fakes.accounts import MemoryAccountStore
-from tests.unit.fakes.mailstore import MemoryDeviceTokens, MemoryState
+from tests.unit.fakes.mailstate import MemoryState
+from tests.unit.fakes.tokens import MemoryDeviceTokens
 
 
 class MemoryRetention:

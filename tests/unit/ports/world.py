@@ -48,16 +48,12 @@ from tests.unit.fakes.federation import (
     MemoryPeerLedger,
     MemoryPeerMemory,
 )
-from tests.unit.fakes.mailstore import (
-    MemoryBlobStore,
-    MemoryDeviceTokens,
-    MemoryHints,
-    MemoryIntake,
-    MemoryMailStore,
-    MemoryState,
-)
+from tests.unit.fakes.intake import MemoryBlobStore, MemoryIntake
+from tests.unit.fakes.mailstate import MemoryHints, MemoryState
+from tests.unit.fakes.mailstore import MemoryMailStore
 from tests.unit.fakes.outbound import MemoryOutboundQueue
 from tests.unit.fakes.retention import MemoryRetention
+from tests.unit.fakes.tokens import MemoryDeviceTokens
 
 NOW_S = 1_767_225_600  # 2026-01-01T00:00:00Z
 DAY_S = 86_400

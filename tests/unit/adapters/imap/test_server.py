@@ -10,7 +10,7 @@ from chatmail.domain.model.account import AccountId
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.wire.imap import commands
 from tests.unit.adapters.imap.world import MESSAGE, World
-from tests.unit.fakes.mailstore import MemoryOpenMailbox
+from tests.unit.fakes.open_mailbox import MemoryOpenMailbox
 
 
 def test_every_command_has_a_handler() -> None:

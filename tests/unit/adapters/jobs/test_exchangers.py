@@ -8,7 +8,7 @@ import trio
 from chatmail.adapters.jobs.exchangers import RETRY_S, run_exchangers
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.exchanger import Exchanger
-from tests.unit.adapters.jobs.test_outbound import LoopClock
+from tests.unit.adapters.jobs.runner import LoopClock
 from tests.unit.fakes.exchangers import MemoryExchangerStore
 
 

@@ -22,9 +22,10 @@ from chatmail.adapters.outbound.mxdeliv import MxdelivTransport
 from chatmail.adapters.outbound.patience import Patience
 from chatmail.adapters.outbound.smtp import SmtpTransport
 from chatmail.domain.model.address import EmailAddress
-from chatmail.domain.model.federation import Hop, TlsRule, TransportKind
+from chatmail.domain.model.federation import Hop, HopResult, RecipientFate, TlsRule, TransportKind
 from chatmail.domain.ports.remote import DnsFault, Letter, MxAnswer
 
+DELIVERED, TEMPORARY, PERMANENT = RecipientFate
 HOST = "peer.example"
 PATIENCE = Patience(
     stagger=0.02,
@@ -325,3 +326,7 @@ def letter(
         read=read,
         is_eight_bit=is_eight_bit,
     )
+
+
+def fates(result: HopResult) -> dict[str, RecipientFate]:
+    return {outcome.recipient.local: outcome.fate for outcome in result.outcomes}

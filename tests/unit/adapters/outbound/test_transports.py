@@ -10,6 +10,7 @@ import trio.testing
 from chatmail.adapters.outbound.transports import Outward
 from chatmail.domain.model.federation import HopFault, RecipientFate, TlsRule, TransportKind
 from chatmail.domain.ports.remote import HttpFetcher, RemoteTransport
+from tests.unit.adapters.outbound.mail_server import MailServer
 from tests.unit.adapters.outbound.rig import (
     PATIENCE,
     Authority,
@@ -19,8 +20,7 @@ from tests.unit.adapters.outbound.rig import (
     peer,
     smtp_hop,
 )
-from tests.unit.adapters.outbound.test_mxdeliv import WebServer
-from tests.unit.adapters.outbound.test_smtp import MailServer
+from tests.unit.adapters.outbound.web_server import WebServer
 
 
 def outward(*, allows: bool = True, ca_file: Path | None = None) -> Outward:

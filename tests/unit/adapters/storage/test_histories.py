@@ -27,7 +27,7 @@ from chatmail.domain.model.outbound import (
 from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, OpenMailbox
 from tests.unit.adapters.storage.invariants import check_index_equals_database
-from tests.unit.adapters.storage.test_writer import Poison
+from tests.unit.adapters.storage.writing import Poison
 from tests.unit.ports.world import (
     NOW_S,
     Stores,

@@ -23,7 +23,7 @@ from chatmail.domain.model.mailbox import MailboxInfo
 from chatmail.domain.ports.mailstore import FlagOperation
 from tests.unit.adapters.storage.conftest import Opener
 from tests.unit.adapters.storage.invariants import check_index_equals_database
-from tests.unit.fakes.mailstore import MemoryHints
+from tests.unit.fakes.mailstate import MemoryHints
 from tests.unit.ports.world import HEADER, NOW_S, ListLog, StillClock, make_report
 
 DELETED = frozenset({"\\Deleted"})

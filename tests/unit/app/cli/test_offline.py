@@ -25,7 +25,7 @@ from chatmail.app.config import LoadedConfig
 from chatmail.app.config_keys import BootConfig
 from chatmail.app.config_sections import ListenSection, ServerSection, TlsSection
 from chatmail.app.config_values import ListenAddress
-from tests.unit.fakes.mailstore import MemoryHints
+from tests.unit.fakes.mailstate import MemoryHints
 from tests.unit.ports.world import ListLog, StillClock
 
 

@@ -37,7 +37,8 @@ from tests.builders import (
     wrap,
 )
 from tests.unit.domain.scanning import cut, scan
-from tests.unit.domain.strict_parser import Bad, accepts, read_packets
+from tests.unit.domain.strict_packets import Bad, read_packets
+from tests.unit.domain.strict_parser import accepts
 
 
 def transferred(octets: bytes, encoding: str) -> bytes:

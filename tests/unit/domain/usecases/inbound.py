@@ -9,12 +9,13 @@ from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.federation import LedgerEvent, Source, TransportKind
 from chatmail.domain.model.message import Door, Envelope
 from chatmail.domain.model.settings import SettingsSnapshot
-from chatmail.domain.model.verdict import Refuse
+from chatmail.domain.model.verdict import RefusalReason, Refuse
 from chatmail.domain.policy.encryption_gate import DkimResult
 from chatmail.domain.usecases.collect import Collect
 from chatmail.domain.usecases.receive import Accepted, Receive, inbound_digests
+from tests.builders import make_message
 from tests.unit.domain.usecases.relay import DOMAIN, SETTINGS, CountingEntropy, MemoryRelay
-from tests.unit.fakes.mailstore import MemoryBlobStore
+from tests.unit.fakes.intake import MemoryBlobStore
 from tests.unit.fakes.system import FakeLog
 
 PEER = "peer.example"
@@ -22,6 +23,7 @@ PEER = "peer.example"
 ANN = f"ann@{PEER}"
 BOB = f"bob@{DOMAIN}"
 NOBODY = f"nobody@{DOMAIN}"
+MESSAGE = make_message(sender=ANN)
 SMTP = Source("192.0.2.7", TransportKind.SMTP)
 HTTPS = Source("192.0.2.7", TransportKind.HTTPS)
 SECRET = b"s" * 32
@@ -109,3 +111,8 @@ class InboundRelay(MemoryRelay):
         )
         async with await self.collected(octets, door) as message:
             return await self.receive(envelope, message, source)
+
+
+def reason_of(outcome: Accepted | Refuse) -> RefusalReason:
+    assert isinstance(outcome, Refuse)
+    return outcome.reason

@@ -17,7 +17,9 @@ from chatmail.domain.model.settings import (
 from chatmail.domain.ports.intake import IntakeBatch
 from chatmail.domain.usecases.collect import Collect, Collector
 from chatmail.domain.usecases.intake import TakeIn
-from tests.unit.fakes.mailstore import MemoryBlobStore, MemoryIntake, MemoryMailStore, MemoryState
+from tests.unit.fakes.intake import MemoryBlobStore, MemoryIntake
+from tests.unit.fakes.mailstate import MemoryState
+from tests.unit.fakes.mailstore import MemoryMailStore
 
 DOMAIN = "relay.test"
 NOW_S = 1_760_000_000.0

@@ -1,3 +1,5 @@
+"""Logins: who is let in, what the first one creates, what many at once cost."""
+
 from __future__ import annotations
 
 import time
@@ -11,46 +13,21 @@ from chatmail.adapters.system.passwords import CachingHasher, hashing_pool
 from chatmail.domain.model.account import Account, Credentials, NewAccount, day_of
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.model.settings import RegistrationSettings
-from chatmail.domain.model.verdict import RefusalReason
 from chatmail.domain.ports.accounts import Tombstone
-from chatmail.domain.usecases.authenticate import Authenticate, LoginRefusal
-from tests.pace import slowdown
+from chatmail.domain.usecases.authenticate import LoginRefusal
 from tests.unit.domain.usecases.accounts import World
-
-PASSWORD = "correct horse"
-NAME = "alicealic"
-ADDRESS = EmailAddress(NAME, "relay.test")
-HERE = "192.0.2.1"
-THERE = "192.0.2.2"
-BAD = RefusalReason.BAD_CREDENTIALS
-UNAVAILABLE = RefusalReason.LOGIN_UNAVAILABLE
-
-
-def make(world: World) -> Authenticate:
-    return Authenticate(
-        accounts=world.accounts,
-        hasher=world.hasher,
-        budgets=world.budgets,
-        locks=world.locks,
-        host=world.host,
-        clock=world.clock,
-        settings=world.settings,
-        log=world.log,
-    )
-
-
-async def log_in(
-    world: World, password: str = PASSWORD, login: str = str(ADDRESS), source: str = HERE
-) -> Account | LoginRefusal:
-    return await make(world)(Credentials(login, password.encode()), source)
-
-
-def stored(password: str = PASSWORD) -> str:
-    return f"fake:{password.encode().hex()}"
-
-
-def is_refused(outcome: Account | LoginRefusal, reason: RefusalReason = BAD) -> bool:
-    return isinstance(outcome, LoginRefusal) and outcome.reason is reason
+from tests.unit.domain.usecases.logins import (
+    ADDRESS,
+    BAD,
+    HERE,
+    NAME,
+    PASSWORD,
+    gather,
+    is_refused,
+    log_in,
+    make,
+    stored,
+)
 
 
 async def test_first_login_creates_and_second_verifies() -> None:
@@ -205,19 +182,6 @@ async def test_expired_tombstone_is_none() -> None:
     assert isinstance(await log_in(world, "brand new password"), Account)
 
 
-async def gather(world: World, passwords: list[str]) -> list[Account | LoginRefusal]:
-    outcomes: list[Account | LoginRefusal] = []
-    authenticate = make(world)
-
-    async def one(password: str) -> None:
-        outcomes.append(await authenticate(Credentials(str(ADDRESS), password.encode()), HERE))
-
-    async with trio.open_nursery() as nursery:
-        for password in passwords:
-            nursery.start_soon(one, password)
-    return outcomes
-
-
 async def test_50_parallel_first_logins_cost_one_hash() -> None:
     world = World()
     outcomes = await gather(world, [PASSWORD] * 50)
@@ -263,246 +227,3 @@ async def test_real_hasher_serves_50_parallel_first_logins_at_once() -> None:
             nursery.start_soon(one)
     assert all(isinstance(outcome, Account) for outcome in outcomes)
     assert time.process_time() - middle < 20 * (middle - start)  # 50 would mean a hash for each
-
-
-async def test_delays_double_for_source_and_account() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    delays = []
-    for _ in range(6):
-        outcome = await log_in(world, "wrong password")
-        assert isinstance(outcome, LoginRefusal)
-        delays.append(outcome.delay_s)
-    assert delays == [2, 4, 8, 16, 30, 30]
-
-
-async def test_failure_at_one_source_does_not_delay_another() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    for _ in range(20):
-        await log_in(world, "wrong password", source=HERE)
-    assert await log_in(world, "wrong password", source=THERE) == LoginRefusal(BAD, 2.0)
-    assert isinstance(await log_in(world, source=THERE), Account)
-
-
-async def test_failure_for_one_account_does_not_delay_another() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    world.accounts.add("bobbobbob@relay.test", stored())
-    for _ in range(20):
-        await log_in(world, "wrong password")
-    assert isinstance(await log_in(world, login="bobbobbob"), Account)
-
-
-async def test_success_ends_the_row_of_failures() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    for _ in range(3):
-        await log_in(world, "wrong password")
-    await log_in(world)
-    assert await log_in(world, "wrong password") == LoginRefusal(BAD, 2.0)
-
-
-@pytest.mark.parametrize("source", [HERE, "127.0.0.1"])
-async def test_eleventh_failure_is_unavailable_and_costs_no_hash(source: str) -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    for _ in range(10):
-        assert is_refused(await log_in(world, "wrong password", source=source))
-    before = world.hasher.verified
-    outcome = await log_in(world, "wrong password", source=source)
-    assert outcome == LoginRefusal(UNAVAILABLE, 2.0)
-    assert world.hasher.verified == before
-    world.clock.advance(61)
-    assert is_refused(await log_in(world, "wrong password", source=source))
-
-
-@pytest.mark.parametrize("exists", [True, False])
-async def test_guesses_at_the_same_time_are_counted_one_by_one(exists: bool) -> None:
-    world = World(registration=RegistrationSettings(jit=False))
-    if exists:
-        world.accounts.add(str(ADDRESS), stored())
-    refused = []
-
-    async def guess(number: int) -> None:
-        refused.append(await log_in(world, f"wrong password {number}"))
-
-    async with trio.open_nursery() as nursery:
-        for number in range(30):
-            nursery.start_soon(guess, number)
-    assert sum(is_refused(outcome) for outcome in refused) == 10
-    assert sum(is_refused(outcome, UNAVAILABLE) for outcome in refused) == 20
-
-
-async def test_throttled_owner_still_logs_in_from_the_cache() -> None:
-    world = World()
-    assert isinstance(await log_in(world), Account)
-    for _ in range(100):
-        await log_in(world, "wrong password")
-    assert isinstance(await log_in(world), Account)
-
-
-async def test_60_failures_throttle_a_prefix_whatever_the_names() -> None:
-    world = World(registration=RegistrationSettings(jit=False))
-    for number in range(60):
-        assert is_refused(await log_in(world, login=f"name{number}", source="2001:db8::1"))
-    assert is_refused(await log_in(world, login="another", source="2001:db8::2"), UNAVAILABLE)
-    assert is_refused(await log_in(world, login="another", source="2001:db8:0:1::2"))
-
-
-@pytest.mark.parametrize("source", ["127.0.0.1", "::1", "10.0.0.7"])
-async def test_loopback_and_proxies_have_no_prefix_limit(source: str) -> None:
-    world = World(registration=RegistrationSettings(jit=False), trusted_proxies=("10.0.0.0/8",))
-    for number in range(70):
-        assert is_refused(await log_in(world, login=f"name{number}", source=source))
-
-
-async def test_creations_are_60_per_hour_and_prefix() -> None:
-    world = World()
-    for number in range(60):
-        world.clock.advance(0.1)  # below the limit of all sources together
-        assert isinstance(await log_in(world, login=f"name{number:05}"), Account)
-    assert is_refused(await log_in(world, login="onemore99"))
-    assert isinstance(await log_in(world, login="onemore99", source=THERE), Account)
-    world.clock.advance(61)
-    assert isinstance(await log_in(world, login="onemore98"), Account)
-
-
-async def test_creation_rate_counts_accounts_not_logins() -> None:
-    world = World(registration=RegistrationSettings(rate_per_ip_hour=1))
-    await gather(world, [PASSWORD] * 20)
-    assert len(world.accounts.created) == 1
-    assert is_refused(await log_in(world, login="onemore99"))
-
-
-async def test_creation_limit_zero_is_none() -> None:
-    world = World(registration=RegistrationSettings(rate_per_ip_hour=0))
-    for number in range(70):
-        world.clock.advance(0.1)
-        assert isinstance(await log_in(world, login=f"name{number:05}"), Account)
-
-
-async def test_all_sources_together_create_20_per_second() -> None:
-    world = World()
-    for number in range(20):
-        login, source = f"name{number:05}", f"192.0.2.{number}"
-        assert isinstance(await log_in(world, login=login, source=source), Account)
-    outcome = await log_in(world, login="onemore99", source="192.0.2.99")
-    assert is_refused(outcome, UNAVAILABLE)
-    assert isinstance(await log_in(world, login="loopback9", source="127.0.0.1"), Account)
-
-
-async def test_full_hash_queue_is_unavailable() -> None:
-    world = World()
-    world.accounts.add("oldoldold@relay.test", stored())
-    world.hasher.is_overloaded = True
-    assert is_refused(await log_in(world), UNAVAILABLE)
-    assert is_refused(await log_in(world, login="oldoldold"), UNAVAILABLE)
-    assert is_refused(await log_in(world, login="nobody"), UNAVAILABLE)
-
-
-@pytest.mark.parametrize("method", ["get", "create", "is_barred", "tombstone"])
-async def test_broken_store_is_unavailable(method: str) -> None:
-    world = World()
-    world.accounts.broken.add(method)
-    assert is_refused(await log_in(world), UNAVAILABLE)
-
-
-async def test_login_day_is_written_once_per_day() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    for _ in range(3):
-        outcome = await log_in(world)
-        assert isinstance(outcome, Account)
-        assert outcome.last_login_day == day_of(world.clock.now_s())
-    world.clock.advance(86400)
-    await log_in(world)
-    assert world.accounts.touched == [
-        day_of(world.clock.now_s() - 86400),
-        day_of(world.clock.now_s()),
-    ]
-    assert all(day % 86400 == 0 for day in world.accounts.touched)
-
-
-async def test_session_that_stays_connected_is_touched_daily() -> None:
-    world = World()
-    authenticate = make(world)
-    account = await log_in(world)
-    assert isinstance(account, Account)
-    for _ in range(5):
-        world.clock.advance(86400 / 2)
-        account = await authenticate.touch_daily(account)
-    assert len(world.accounts.touched) == len(set(world.accounts.touched)) == 4
-
-
-async def test_login_day_that_cannot_be_written_does_not_matter() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    world.accounts.broken.add("touch")
-    assert isinstance(await log_in(world), Account)
-
-
-async def test_weak_hash_is_replaced_at_login() -> None:
-    world = World()
-    weak = f"sha256:{PASSWORD.encode().hex()}"
-    world.accounts.add(str(ADDRESS), weak)
-    assert is_refused(await log_in(world, "wrong password"))
-    assert world.accounts.rows[ADDRESS].secret == weak
-    assert isinstance(await log_in(world), Account)
-    assert world.accounts.rows[ADDRESS].secret == stored()
-    before = world.hasher.verified
-    assert isinstance(await log_in(world), Account)
-    assert world.hasher.verified == before
-
-
-async def test_hash_that_cannot_be_replaced_still_lets_in() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), f"sha256:{PASSWORD.encode().hex()}")
-    world.accounts.broken.add("set_secret")
-    assert isinstance(await log_in(world), Account)
-
-
-async def test_password_change_makes_the_old_one_worthless() -> None:
-    world = World()
-    account = await log_in(world)
-    assert isinstance(account, Account)
-    await world.accounts.set_secret(account.id, stored("changed password"))
-    assert is_refused(await log_in(world))
-    assert isinstance(await log_in(world, "changed password"), Account)
-
-
-async def test_nothing_private_reaches_log_fields() -> None:
-    world = World()
-    await log_in(world)
-    await log_in(world, "wrong password")
-    await log_in(world, login="a%b@relay.test")
-    for _, _, fields in world.log.records:
-        for value in fields.values():
-            # Addresses pass as their type, which the log turns into pseudonyms.
-            assert not (isinstance(value, str) and (NAME in value or HERE in value))
-            assert PASSWORD not in repr(value)
-            assert "wrong" not in repr(value)
-
-
-async def test_repeated_login_is_cheap() -> None:
-    world = World()
-    world.accounts.add(str(ADDRESS), stored())
-    hasher = CachingHasher(hashing_pool(), world.clock, world.entropy)
-    account = world.accounts.rows[ADDRESS]
-    world.accounts.rows[ADDRESS] = attrs.evolve(account, last_login_day=day_of(world.clock.now_s()))
-    hasher.remember(account.id, account.secret, PASSWORD.encode())
-    authenticate = attrs.evolve(make(world), hasher=hasher)
-    credentials = Credentials(str(ADDRESS), PASSWORD.encode())
-    world.accounts._step = _no_step  # type: ignore[method-assign]
-    best = min([await _timed(authenticate, credentials) for _ in range(200)])
-    assert best < 50e-6 * slowdown()
-
-
-async def _no_step(name: str) -> None:
-    """A store that answers from memory."""
-
-
-async def _timed(authenticate: Authenticate, credentials: Credentials) -> float:
-    start = time.perf_counter()
-    assert isinstance(await authenticate(credentials, HERE), Account)
-    return time.perf_counter() - start

@@ -155,7 +155,7 @@ async def test_too_many_keywords_change_nothing_but_may_be_removed() -> None:
 async def test_a_copy_counts_for_the_quota_and_a_move_does_not() -> None:
     from chatmail.domain.model.message import Body
     from chatmail.domain.ports.intake import Delivery, IntakeBatch
-    from tests.unit.fakes.mailstore import MemoryIntake
+    from tests.unit.fakes.intake import MemoryIntake
 
     verbs = change()
     state = verbs.store.state  # type: ignore[attr-defined]

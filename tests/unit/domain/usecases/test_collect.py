@@ -12,7 +12,8 @@ from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Door
 from chatmail.domain.usecases.collect import Collect, Collector
 from tests.builders import make_message
-from tests.unit.fakes.mailstore import MemoryBlobStore, MemorySpool, MemoryState
+from tests.unit.fakes.intake import MemoryBlobStore, MemorySpool
+from tests.unit.fakes.mailstate import MemoryState
 
 MAX_BYTES = 4 * 1024 * 1024
 

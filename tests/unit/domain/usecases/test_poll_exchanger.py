@@ -15,8 +15,7 @@ from chatmail.domain.model.exchanger import Exchanger
 from chatmail.domain.policy.encryption_gate import DkimResult
 from chatmail.domain.ports.remote import Fetched, FetchFault
 from chatmail.domain.usecases.poll_exchanger import TAKEN_S, Polled, PollExchanger
-from tests.unit.domain.usecases.inbound import ANN, BOB, PEER, InboundRelay
-from tests.unit.domain.usecases.test_receive import MESSAGE
+from tests.unit.domain.usecases.inbound import ANN, BOB, MESSAGE, PEER, InboundRelay
 from tests.unit.fakes.exchangers import MemoryExchangerStore
 
 HUB = Exchanger(name="hub", url="https://hub.test:8443/base")

@@ -17,25 +17,21 @@ from tests.unit.domain.usecases.inbound import (
     ANN,
     BOB,
     HTTPS,
+    MESSAGE,
     NOBODY,
     PEER,
     SMTP,
     InboundRelay,
+    reason_of,
 )
 from tests.unit.domain.usecases.relay import DOMAIN
 
 CAROL = f"carol@{DOMAIN}"
-MESSAGE = make_message(sender=ANN)
 
 
 @pytest.fixture
 def relay() -> InboundRelay:
     return InboundRelay()
-
-
-def reason_of(outcome: Accepted | Refuse) -> RefusalReason:
-    assert isinstance(outcome, Refuse)
-    return outcome.reason
 
 
 # --- what is stored -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from chatmail.domain.usecases.service_metadata import (
     MetadataRefusal,
     ServiceMetadata,
 )
-from tests.unit.fakes.mailstore import MemoryDeviceTokens
+from tests.unit.fakes.tokens import MemoryDeviceTokens
 
 ANN = AccountId(1)
 

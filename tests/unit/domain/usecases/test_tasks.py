@@ -19,14 +19,12 @@ from chatmail.domain.usecases.tasks import (
 )
 from tests.unit.domain.usecases.accounts import IDENTITY
 from tests.unit.fakes.accounts import MemoryAccountStore
-from tests.unit.fakes.mailstore import (
-    MemoryDeviceTokens,
-    MemoryIntake,
-    MemoryMailStore,
-    MemoryState,
-)
+from tests.unit.fakes.intake import MemoryIntake
+from tests.unit.fakes.mailstate import MemoryState
+from tests.unit.fakes.mailstore import MemoryMailStore
 from tests.unit.fakes.retention import MemoryRetention
 from tests.unit.fakes.system import FakeClock, FakeHasher, FakeLiveSessions, FakeLog
+from tests.unit.fakes.tokens import MemoryDeviceTokens
 from tests.unit.ports.world import Stores
 
 SEEN = frozenset({"\\Seen"})

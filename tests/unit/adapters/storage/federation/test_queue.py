@@ -1,30 +1,36 @@
-"""Queued mail over restarts, compaction and deletion, and what its statements cost."""
+"""Queued mail over restarts, compaction, damage and deletion."""
 
 from __future__ import annotations
 
 import sqlite3
-from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
-from sqlalchemy import Connection, text
 
 from chatmail.adapters.storage import compaction
-from chatmail.adapters.storage.database import FILE_NAME, Prepared
+from chatmail.adapters.storage.database import FILE_NAME
 from chatmail.adapters.storage.federation import queue_jobs
 from chatmail.adapters.storage.federation.queue_rows import QueuedContents
-from chatmail.adapters.storage.federation.queue_sql import BACKLOGS, CLAIM_WINDOW, matching
 from chatmail.adapters.storage.forgetting import FORGOTTEN_AT_ONCE
 from chatmail.adapters.storage.migrations import forward
 from chatmail.adapters.storage.store import StoreOptions
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.model.message import Body
-from chatmail.domain.model.outbound import OutboundMessageId, QueueFilter, SettlementKind
+from chatmail.domain.model.outbound import OutboundMessageId, QueueFilter
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation
 from tests.unit.adapters.storage.conftest import Opener
 from tests.unit.adapters.storage.faults import FULL, FaultyFiles
+from tests.unit.adapters.storage.federation.queued import (
+    CONTENT,
+    DELETED,
+    EVERYTHING,
+    FIRST,
+    count,
+    deliver_all,
+    execute,
+    whole,
+)
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.ports.durable import ForgetfulFiles, HastyDatabase
 from tests.unit.ports.world import (
@@ -34,36 +40,11 @@ from tests.unit.ports.world import (
     Stores,
     make_outbound,
     make_report,
-    settled_as,
     sqlite_stores,
 )
 
-EVERYTHING = QueueFilter()
-DELETED = frozenset({"\\Deleted"})
-FIRST = OutboundMessageId(1)
-CONTENT = b"secret text\r\n"
-
-
-def execute(stores: Stores, statement: str) -> None:
-    connection = stores.store._writer._committer._database.writer
-    connection.exec_driver_sql(statement).close()
-
-
-async def deliver_all(stores: Stores) -> None:
-    """Let a peer take everything there is."""
-    for backlog in await stores.outbound.backlogs():
-        while claimed := await stores.outbound.claim(backlog.domain, NOW_S + 99, 60, 100):
-            ends = ((entry, SettlementKind.DELIVERED) for entry in claimed)
-            await stores.outbound.settle(settled_as(*ends))
-
-
-async def whole(stores: Stores, number: int = 1) -> bytes:
-    return await stores.outbound.read(OutboundMessageId(number), 0, 1_000_000)
-
 
 # Over a restart
-
-
 async def test_entries_and_their_content_outlive_the_process(opener: Opener) -> None:
     async with opener() as stores:
         await stores.deliver(outbound=make_outbound(prefix=b"DKIM-Signature: x\r\n"))
@@ -177,8 +158,6 @@ async def test_a_database_without_a_queue_gets_one(tmp_path: Path, opener: Opene
 
 
 # Clocks
-
-
 async def test_a_clock_that_was_set_back_keeps_nothing_for_ever(opener: Opener) -> None:
     ahead_s = NOW_S + 400 * DAY_S
     async with opener() as stores:
@@ -197,8 +176,6 @@ async def test_what_waits_for_its_time_is_left_alone_at_the_start(opener: Opener
 
 
 # Content
-
-
 async def test_the_last_entry_makes_the_record_dead_and_a_sweep_erases_it(
     opener: Opener, tmp_path: Path
 ) -> None:
@@ -273,8 +250,6 @@ def test_only_some_contents_are_known_at_a_time() -> None:
 
 
 # Rows nobody can read
-
-
 async def test_an_entry_that_cannot_be_read_is_held_and_hurts_nobody(opener: Opener) -> None:
     async with opener() as stores:
         await stores.deliver(outbound=make_outbound(1, "bob@peer.test", "eve@peer.test"))
@@ -298,8 +273,6 @@ async def test_a_message_that_cannot_be_read_is_a_passing_trouble(opener: Opener
 
 
 # Deletion
-
-
 async def test_a_large_queue_of_a_deleted_account_goes_in_pieces(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,116 +319,3 @@ async def test_deliveries_are_forgotten_in_time(opener: Opener) -> None:
         stores.clock.time_s += 2 * DAY_S
         await stores.store.sweep()
         assert await count(stores, "delivered_once") == 0
-
-
-async def count(stores: Stores, table: str) -> int:
-    def query(connection: Connection) -> int:
-        return connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() or 0
-
-    return await stores.store.upkeep._reader.query(query)
-
-
-# Cost
-
-
-async def test_a_batch_of_messages_costs_two_statements_more(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with opener() as stores:
-        account = await stores.account()
-        run, seen = Prepared.run, []
-        run_many = Prepared.run_many
-        monkeypatch.setattr(
-            Prepared, "run", lambda self, *values: (seen.append(self._sql), run(self, *values))[1]
-        )
-        monkeypatch.setattr(
-            Prepared,
-            "run_many",
-            lambda self, rows: (rows and seen.append(self._sql), run_many(self, rows))[1],
-        )
-
-        async def send(number: int) -> None:
-            recipients = [f"u{one}@x.test" for one in range(20)]
-            await stores.deliver(account.inbox, outbound=make_outbound(number, *recipients))
-
-        batches = stores.store._writer.batches
-        async with trio.open_nursery() as nursery:
-            for number in range(1, 21):
-                nursery.start_soon(send, number)
-        batches = stores.store._writer.batches - batches
-        assert batches <= 3
-        assert len([sql for sql in seen if "outbound_" in sql]) <= 2 * batches
-
-
-def plan_of(connection: Connection, query: str, *values: object) -> list[str]:
-    rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + query, values)
-    return [row[3] for row in rows]
-
-
-async def test_what_the_writer_asks_is_answered_from_indexes(opener: Opener) -> None:
-    async with opener() as stores:
-        sql = stores.store._writer._committer._sql.outbound
-        plans = {
-            "outbound_by_domain (domain=? AND is_large=? AND due_s<?)": (
-                sql.claim,
-                ("x.test", 0, 1.0, 1.0, 9, 9, 1.0, 9),
-            ),
-            "outbound_by_domain (domain=? AND is_large=? AND due_s>?)": (
-                sql.some_later,
-                ("x.test", 0, 1.0, 1.0, 9),
-            ),
-            "outbound_by_age (is_report=? AND created_s<?)": (sql.expired, (0, 1.0, 1.0, 9)),
-            "outbound_due": (sql.next_free, ()),
-            "outbound_leased": (sql.next_leased, ()),
-            "outbound_doomed": (sql.some_doomed, (9,)),
-            "outbound_by_sender (reverse_path=?)": (sql.doom, ("ann@relay.test",)),
-            "delivered_once_by_age (expires_s<?)": (sql.forget_once, (1, 9)),
-        }
-        for index, (statement, values) in plans.items():
-            plan = plan_of(sql.connection, statement._sql, *values)
-            assert any(index in line for line in plan), plan
-            assert not any(
-                line.startswith("SCAN outbound_recipients") for line in plan if "USING" not in line
-            ), plan
-
-
-async def test_backlogs_are_counted_in_an_index_alone(opener: Opener) -> None:
-    async with opener() as stores:
-        connection = stores.store._writer._committer._database.writer
-        rows = connection.execute(text(f"EXPLAIN QUERY PLAN {BACKLOGS.text}"), {"now": 1.0})
-        assert [row[3] for row in rows] == [
-            "SCAN outbound_recipients USING COVERING INDEX outbound_by_domain"
-        ]
-
-
-async def test_an_operators_page_of_one_destination_or_message_needs_no_scan(
-    opener: Opener,
-) -> None:
-    async with opener() as stores:
-        connection = stores.store._writer._committer._database.writer
-        for wanted, index in (
-            (QueueFilter(domain="x.test"), "outbound_by_domain (domain=?"),
-            (QueueFilter(message=FIRST), "PRIMARY KEY (message=?"),
-            (QueueFilter(sender="ann@relay.test"), "outbound_by_sender (reverse_path=?"),
-        ):
-            query, values = matching(wanted, (1, "a@x.test"), 9)
-            rows = connection.execute(text(f"EXPLAIN QUERY PLAN {query.text}"), values)
-            plan = [row[3] for row in rows]
-            assert any(index in line for line in plan), plan
-
-
-async def test_a_woken_backlog_of_any_length_goes_oldest_first(opener: Opener) -> None:
-    async with opener() as stores:
-        count = CLAIM_WINDOW + 50
-        async with trio.open_nursery() as nursery:
-            for number in range(1, count + 1):
-                # Numbers say nothing about age, as with random ones.
-                age_s = number * 7919 % count
-                new = make_outbound(number, created_s=NOW_S - age_s, due_s=NOW_S + age_s)
-                nursery.start_soon(partial(stores.deliver, outbound=new))
-        assert await stores.outbound.wake("peer.test", NOW_S) == count - 1
-        found: list[int] = []
-        while claimed := await stores.outbound.claim("peer.test", NOW_S, 60, 16):
-            found += [entry.message.created_s for entry in claimed]
-        assert len(found) == count
-        assert found == sorted(found)

@@ -20,8 +20,8 @@ from chatmail.domain.ports.mailstore import FlagOperation
 from tests import postgres
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.adapters.storage.postgresql.conftest import Database, hinted, until
-from tests.unit.adapters.storage.test_writer import Poison, Surrogate
-from tests.unit.fakes.mailstore import MemoryHints
+from tests.unit.adapters.storage.writing import Poison, Surrogate
+from tests.unit.fakes.mailstate import MemoryHints
 from tests.unit.ports.world import HEADER, NOW_S, ListLog, StillClock, Stores
 
 

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from chatmail.adapters.storage.departure import DeleteAccountJob, drain_all
-from chatmail.adapters.storage.postgresql.index import SharedIndex
-from chatmail.adapters.storage.store import StoreOptions
-from chatmail.adapters.storage.tokens import TokenCache
-from chatmail.adapters.storage.transaction import DROP_AT_ONCE
 from chatmail.domain.model.errors import MailboxGone, TransientFailure
-from chatmail.domain.model.retention import MessageRule
 from chatmail.domain.ports.mailstore import FlagOperation, MailboxProblem
-from tests import postgres
 from tests.unit.adapters.storage.invariants import check_index_equals_database
-from tests.unit.adapters.storage.postgresql.conftest import Database, Pair, hinted, until
-from tests.unit.adapters.storage.test_histories import apply, attempt, seen_by, steps
-from tests.unit.ports.world import (
-    NOW_S,
-    Stores,
-    empty_database,
-    make_report,
-    memory_stores,
-    postgresql_stores,
-)
-
-SEEN = frozenset({"\\Seen"})
-DELETED = frozenset({"\\Deleted"})
-
-
-async def opened_by_both(pair: Pair):
-    one, other = pair
-    account = await one.account()
-    first = await one.mail.open(account.id, "INBOX")
-    second = await other.mail.open(account.id, "INBOX")
-    return account, first, second
+from tests.unit.adapters.storage.postgresql.conftest import Pair, hinted, until
+from tests.unit.adapters.storage.postgresql.sharing import DELETED, SEEN, opened_by_both
+from tests.unit.ports.world import NOW_S, Stores
 
 
 async def test_an_account_of_one_is_there_for_the_other_at_once(pair: Pair) -> None:
@@ -257,117 +228,6 @@ async def test_a_token_set_on_one_is_read_on_the_other(pair: Pair) -> None:
     assert await other.tokens.of(account.id, NOW_S) == ["token"]
 
 
-async def test_what_the_application_hears(pair: Pair) -> None:
-    from chatmail.adapters.storage.store import Ears
-
-    one, other = pair
-    account = await one.account()
-    heard = []
-    other.store.listen(
-        Ears(
-            account_changed=lambda id: heard.append(("changed", id)),
-            account_closed=lambda id: heard.append(("closed", id)),
-            settings_changed=lambda: heard.append(("settings",)),
-        )
-    )
-    await one.accounts.set_secret(account.id, "other")
-    await until(lambda: len(heard) == 1)
-    await one.accounts.set_blocked(account.id, True)
-    await until(lambda: len(heard) == 3)
-    assert heard == [("changed", account.id)] * 2 + [("closed", account.id)]
-    assert (await other.accounts.get(account.address)).is_blocked
-
-
-async def test_reports_are_claimed_once(pair: Pair) -> None:
-    one, other = pair
-    account = await one.account()
-    reports = tuple(make_report(due_s=NOW_S) for _ in range(20))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(other.queue.wait_for_more)
-        await one.deliver(account.inbox, reports=reports)
-    claimed = []
-
-    async def claim(stores: Stores) -> None:
-        while entries := await stores.queue.claim(NOW_S, 3, 60):
-            claimed.extend(entry.id for entry in entries)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(claim, one)
-        nursery.start_soon(claim, other)
-    assert len(claimed) == len(set(claimed)) == 20
-
-
-async def test_a_start_leaves_the_leases_of_others_alone(database: Database) -> None:
-    async with database.store() as one:
-        account = await one.account()
-        await one.deliver(account.inbox, reports=(make_report(due_s=NOW_S),))
-        assert len(await one.queue.claim(NOW_S, 3, 60)) == 1
-        async with database.store() as other:
-            assert await other.queue.claim(NOW_S, 3, 60) == []
-            assert len(await other.queue.claim(NOW_S + 61, 3, 60)) == 1
-
-
-async def test_references_are_counted_by_both(pair: Pair) -> None:
-    one = pair[0]
-    names = [f"u{number}" for number in range(6)]
-    accounts = [await one.account(name) for name in names]
-    for _ in range(5):
-        await one.deliver(*(account.inbox for account in accounts))
-
-    async def expunge(stores: Stores, inbox) -> None:
-        await stores.mail.set_flags(inbox, [1, 2, 3, 4, 5], FlagOperation.ADD, DELETED)
-        for uid in (3, 1, 5, 2, 4):
-            await stores.mail.expunge(inbox, [uid])
-
-    async with trio.open_nursery() as nursery:
-        for place, account in enumerate(accounts):
-            nursery.start_soon(expunge, pair[place % 2], account.inbox)
-    rows = await one.store.upkeep._reader.query(
-        lambda connection: [
-            connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
-            for table in ("blobs", "messages", "dead_blobs", "contents")
-        ]
-    )
-    assert rows == [0, 0, 5, 5]
-    for stores in pair:
-        await stores.store.sweep()
-        await stores.store.sweep()
-        await check_index_equals_database(stores)
-    rows = await one.store.upkeep._reader.query(
-        lambda connection: connection.exec_driver_sql("SELECT count(*) FROM contents").scalar()
-    )
-    assert rows == 0
-
-
-async def test_remains_of_a_large_mailbox_are_removed_once(pair: Pair) -> None:
-    one, other = pair
-    ann, bob = await one.account("ann"), await one.account("bob")
-    async with trio.open_nursery() as nursery:
-        for number in range(DROP_AT_ONCE + 100):
-            nursery.start_soon(pair[number % 2].deliver, ann.inbox, bob.inbox)
-    job = DeleteAccountJob(
-        ann.id, None, bytes, TokenCache(), barred_for=None, unless_used_since_s=None
-    )
-    assert (await one.store._writer.do(job)).departing == [ann.inbox]
-    async with trio.open_nursery() as nursery:
-        for stores in (one, other):
-            nursery.start_soon(drain_all, stores.store._writer, stores.store.mail._reader)
-    for stores in pair:
-        await stores.store.sweep()
-        await stores.store.sweep()
-        await check_index_equals_database(stores)
-        opened = await stores.mail.open(bob.id, "INBOX")
-        await opened.load([1])
-        entry = opened.entry(1)
-        assert (await stores.mail.read(entry, 0, entry.size)).endswith(b"hello\r\n")
-    rows = await one.store.upkeep._reader.query(
-        lambda connection: connection.exec_driver_sql(
-            "SELECT count(*), min(refs), max(refs) FROM blobs"
-        ).fetchall()
-    )
-    assert [tuple(row) for row in rows] == [(DROP_AT_ONCE + 100, 1, 1)]
-
-
 async def test_shown_marks_of_two_are_one(pair: Pair) -> None:
     account, first, second = await opened_by_both(pair)
     await pair[0].deliver(account.inbox)
@@ -405,113 +265,3 @@ async def test_a_load_overtaken_by_another_process_is_done_again(
     opened = await other.mail.open(account.id, "INBOX")
     await until(lambda: opened.info().messages == 2)
     assert len(opened.uids()[0]) == 2
-
-
-@settings(
-    max_examples=8,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(st.lists(st.tuples(st.integers(0, 1), steps), max_size=15))
-def test_two_stores_do_what_one_does(history) -> None:
-    if reason := postgres.missing():
-        pytest.skip(reason)
-    trio.run(compare, history)
-
-
-async def compare(history) -> None:
-    options = StoreOptions(new_shared_index=lambda: SharedIndex(max_entries=6, max_mailboxes=3))
-    with tempfile.TemporaryDirectory() as folder, empty_database() as url:
-        async with (
-            memory_stores(Path()) as model,
-            postgresql_stores(Path(folder, "a"), options, url=url) as one,
-            postgresql_stores(Path(folder, "b"), url=url) as other,
-        ):
-            opened = [{}, {}, {}]
-            for which, step in history:
-                if step in (("restart",), ("close",)):
-                    continue
-                expected = await apply(model, step, opened[2])
-                assert await apply((one, other)[which], step, opened[which]) == expected, step
-                for mailboxes in opened:
-                    for name in [name for name, one_of in mailboxes.items() if is_gone(one_of)]:
-                        del mailboxes[name]
-                wanted = await seen_by(model, opened[2])
-                for stores, mine in ((one, opened[0]), (other, opened[1])):
-                    assert await seen_by(stores, mine) == wanted, step
-                    await check_index_equals_database(stores)
-
-
-def is_gone(mailbox) -> bool:
-    try:
-        mailbox.info()
-    except MailboxGone:
-        return True
-    return False
-
-
-upkeep = st.one_of(
-    st.tuples(st.just("prune"), st.integers(0, 50), st.sampled_from((None, True, False))),
-    st.tuples(st.just("sweep")),
-    st.tuples(st.just("recount")),
-    st.tuples(st.just("save shown")),
-    st.tuples(st.just("leave")),
-)
-members = st.lists(st.tuples(st.integers(0, 1), steps | upkeep), min_size=2, max_size=7)
-
-
-async def tend(stores: Stores, step) -> None:
-    """Do what the application does now and then, or a change of the account."""
-    what, *rest = step
-    if what == "prune":
-        rule = MessageRule(before_s=rest[0], is_seen=rest[1])
-        cursor = None
-        while True:
-            step = await stores.store.retention.prune(rule, cursor)
-            cursor = step.cursor
-            if cursor is None:
-                return
-    elif what == "sweep":
-        await stores.store.sweep()
-    elif what == "recount":
-        assert await stores.store.recount() == 0
-    elif what == "save shown":
-        await stores.store.retention.save_shown()
-    elif what == "leave":
-        account = await stores.account()
-        await stores.accounts.delete(account.id, NOW_S + 9)
-    else:
-        await attempt(stores, (what, *rest))
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(members, max_size=4))
-def test_crowds_on_two_stores_leave_memory_and_database_equal(crowds) -> None:
-    if reason := postgres.missing():
-        pytest.skip(reason)
-    trio.run(crowd, crowds)
-
-
-async def crowd(crowds) -> None:
-    with tempfile.TemporaryDirectory() as folder, empty_database() as url:
-        async with (
-            postgresql_stores(Path(folder, "a"), url=url) as one,
-            postgresql_stores(Path(folder, "b"), url=url) as other,
-        ):
-            opened = [{}, {}]
-            for members in crowds:
-                async with trio.open_nursery() as nursery:
-                    for which, step in members:
-                        nursery.start_soon(tend, (one, other)[which], step)
-                for stores, mine in ((one, opened[0]), (other, opened[1])):
-                    await stores.mail.list((await stores.account()).id)
-                    gone = [name for name, mailbox in mine.items() if is_gone(mailbox)]
-                    if any(step == ("leave",) for _, step in members):
-                        gone = list(mine)  # nobody knows how soon the other one hears of it
-                    for name in gone:
-                        del mine[name]
-                    await seen_by(stores, mine)
-                    await check_index_equals_database(stores)
-            assert await one.store.recount() == 0
-            assert not one.log.events
-            assert not other.log.events

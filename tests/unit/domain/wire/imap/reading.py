@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chatmail.domain.wire.imap.commands import AppendBegin, Authenticate, Command, Idle
+from chatmail.domain.wire.imap.commands import AppendBegin, Authenticate, Command, Idle, Noop
 from chatmail.domain.wire.imap.events import (
     NEED_DATA,
     AppendChunk,
     AppendNext,
     CommandReceived,
+    ContinuationWanted,
     Event,
     Rejected,
 )
 from chatmail.domain.wire.imap.server import ServerMachine, State
 
+BEFORE = State.NOT_AUTHENTICATED
+AFTER = State.AUTHENTICATED
+PLUS = ContinuationWanted(b"+ OK\r\n")
+NOOP = CommandReceived(b"z", Noop())
 MAX_APPEND = 1000
 
 
@@ -103,3 +108,8 @@ def refusal(line: bytes, state: State = State.SELECTED) -> bytes:
     assert event.octets.endswith(b"\r\n")
     assert event.octets.isascii()
     return event.octets[3:-2]
+
+
+def reply(event) -> bytes:
+    assert isinstance(event, Rejected)
+    return event.octets
