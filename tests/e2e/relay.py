@@ -152,12 +152,10 @@ class Relay:
         taken = set(self.ports.values())
         for face in FACES:
             while face not in self.ports:
-                port = draw_port()
-                with socket.socket() as probe, contextlib.suppress(OSError):
-                    probe.bind(("127.0.0.1", port))
-                    if port not in taken:
-                        taken.add(port)
-                        self.ports[face] = port
+                port = free_port()
+                if port not in taken:
+                    taken.add(port)
+                    self.ports[face] = port
 
     def write_config(self) -> None:
         text = _CONFIG.format(rate=self.rate, registration=self.registration)
@@ -284,6 +282,15 @@ class Relay:
         """A new address and a password that JIT accepts."""
         name = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(9))
         return f"{name}@{self.domain}", secrets.token_urlsafe(17)[:22]
+
+
+def free_port() -> int:
+    """Choose a port that nobody has, and no outgoing connection takes."""
+    while True:
+        port = draw_port()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def parse_ready(line: str) -> dict[str, int]:
