@@ -50,8 +50,11 @@ _SETTINGS = {
 _UNDERTAKER = """\
 read _ && exit
 kill -QUIT "$(head -1 "$1/data/postmaster.pid")" 2>/dev/null
-sleep 1
-rm -rf "$1"
+n=0
+while [ -e "$1" ] && [ $((n += 1)) -le 60 ]; do
+    sleep 1  # until it has ended it may write
+    rm -rf "$1"
+done
 """
 
 
@@ -228,10 +231,12 @@ class PostgresServer:
     def frozen(self) -> Iterator[None]:
         """While the block runs the server keeps its connections and does nothing."""
         assert self._process is not None
-        pids = [self._process.pid, *_children(self._process.pid)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = [self._process.pid]
+        os.kill(self._process.pid, signal.SIGSTOP)  # from now on there are no new sessions
         try:
+            for pid in _children(self._process.pid):
+                os.kill(pid, signal.SIGSTOP)
+                pids.append(pid)
             yield
         finally:
             for pid in pids:
@@ -256,12 +261,19 @@ class PostgresServer:
 
     def terminate_backends(self, url: str) -> int:
         """End all sessions of a database, by its URL or name; returns how many there were."""
-        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        end_all = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        still_there = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)"
         with self._connect() as connection:
-            return len(connection.execute(query, (database_name(url),)).fetchall())
+            pids = [row[0] for row in connection.execute(end_all, (database_name(url),)).fetchall()]
+            end = time.monotonic() + PATIENCE_S
+            # They are listed for a moment after their clients have been told.
+            while connection.execute(still_there, (pids,)).fetchone():
+                assert time.monotonic() < end, "sessions that do not end"
+                time.sleep(0.005)
+            return len(pids)
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=int(PATIENCE_S))
 
     def _admin(self, statement: str) -> None:
         with self._connect() as connection:

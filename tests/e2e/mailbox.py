@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import re
 from pathlib import Path
@@ -86,8 +87,10 @@ def usage_kib(client: imaplib.IMAP4) -> tuple[int, int]:
 def state_bytes(relay: Relay) -> int:
     """Return the octets of stored mail: segments, spool, contents in the database, as allocated."""
     state = relay.folder / "state"
-    files = [*state.glob("mail/*"), *state.glob("spool/*")]
-    octets = sum(path.stat().st_blocks * 512 for path in files)
+    octets = 0
+    for path in (*state.glob("mail/*"), *state.glob("spool/*")):
+        with contextlib.suppress(FileNotFoundError):  # it may be removed at any time
+            octets += path.stat().st_blocks * 512
     if relay.database:
         with relay.rows() as db:
             octets += db.content_bytes()

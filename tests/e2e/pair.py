@@ -34,7 +34,12 @@ def running_pair(folder: Path, **tables: Table) -> Iterator[Pair]:
     """Start both at the same instant on an empty database; both have to end well."""
     server = postgres.shared()
     url = server.fresh_database()
-    pair = Pair(*(ConfiguredRelay(folder / name, database=url, tables=tables) for name in "ab"))
+    pair = Pair(
+        *(
+            ConfiguredRelay(folder / name, database=f"{url}?application_name={name}", tables=tables)
+            for name in "ab"
+        )
+    )
     try:
         in_parallel([relay.start for relay in pair])
         yield pair
@@ -46,6 +51,22 @@ def running_pair(folder: Path, **tables: Table) -> Iterator[Pair]:
             if relay.process is not None and relay.process.poll() is None:
                 relay.kill()
         server.drop_database(url)
+
+
+def await_end(victim: ConfiguredRelay) -> None:
+    """Wait until the database server has seen that a relay was killed.
+
+    Until then it may still execute what that relay had sent.
+    """
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = ? AND application_name = ?"
+    values = (postgres.database_name(victim.database), victim.folder.name)
+
+    def is_over() -> bool:
+        with victim.rows() as rows:
+            rows.execute("SET application_name TO 'test'")
+            return bool(rows.execute(query, values).fetchone() == (0,))
+
+    wait_until("the server has seen the kill", is_over)
 
 
 def rows_of(raw: RawImap) -> list[tuple[bytes, ...]]:

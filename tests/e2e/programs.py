@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import mailbox
 import os
 import re
 import secrets
+import socket
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.e2e import wire
 from tests.e2e.relay import Relay
+from tests.patience import PATIENCE_S
 
-RUN_S = 60
+RUN_S = PATIENCE_S
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:\s*(<[^>]+>)")
 
 
@@ -41,6 +46,60 @@ def message_id(octets: bytes) -> str:
     return found[1].decode()
 
 
+class Dam:
+    """Passes octets on to a relay's port, until so many went there: then it holds up the rest."""
+
+    def __init__(self, relay: Relay, octets: int) -> None:
+        self.is_full = threading.Event()
+        self._left = octets
+        self._there = ("127.0.0.1", relay.ports["imaps"])
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        self.port: int = self._door.getsockname()[1]
+
+    def __enter__(self) -> Dam:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all connections."""
+        with contextlib.suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+        for one in (self._door, *self._sockets):
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, _ = self._door.accept()
+                there = socket.create_connection(self._there)
+                self._sockets += (here, there)
+                for job in (partial(self._pass, here, there), partial(_pour, there, here)):
+                    self._threads.append(threading.Thread(target=job))
+                    self._threads[-1].start()
+
+    def _pass(self, here: socket.socket, there: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while self._left > 0 and (octets := here.recv(min(self._left, 65536))):
+                there.sendall(octets)
+                self._left -= len(octets)
+        if self._left <= 0:
+            self.is_full.set()
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while octets := source.recv(65536):
+            sink.sendall(octets)
+
+
 @dataclass
 class Mbsync:
     """An account and a tree of maildirs that mbsync keeps equal.
@@ -59,18 +118,18 @@ class Mbsync:
 
     def sync(self) -> str:
         """Synchronise everything both ways; returns what mbsync printed."""
-        return run(self._command(), self.near.parent)
+        return run(self._command(self.relay.ports["imaps"]), self.near.parent)
 
-    def begin(self) -> subprocess.Popen[bytes]:
-        """Begin to synchronise; the caller ends it."""
+    def begin(self, port: int) -> subprocess.Popen[bytes]:
+        """Begin to synchronise by way of another port; the caller ends it."""
         return subprocess.Popen(
-            self._command(),
+            self._command(port),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
 
-    def _command(self) -> list[str]:
+    def _command(self, port: int) -> list[str]:
         self.near.mkdir(parents=True, exist_ok=True)
         self.state.mkdir(exist_ok=True)
         config = self.near.parent / f"{self.near.name}.mbsyncrc"
@@ -80,7 +139,7 @@ FSync no
 
 IMAPAccount relay
 Host 127.0.0.1
-Port {self.relay.ports["imaps"]}
+Port {port}
 User {self.account[0]}
 Pass "{self.account[1]}"
 SSLType IMAPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import select
 import signal
 import socket
 import string
@@ -14,6 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from tests.e2e import databases
 from tests.patience import PATIENCE_S
@@ -53,6 +55,67 @@ class PortTaken(AssertionError):
     """The relay ended since somebody else listens on its port."""
 
 
+class LogPipe:
+    """What a process writes to its log, line by line.
+
+    A thread reads it, so that the process never waits for us. Whoever asks for the lines reads what
+    the thread has not come to: a line that was written before an answer is there with the answer.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._partial = b""
+        self._reading = threading.Lock()
+        self._pipe: TextIO | None = None
+        self._thread: threading.Thread | None = None
+
+    def follow(self, pipe: TextIO) -> None:
+        """Read a pipe to its end, and close it."""
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._follow, args=(pipe,))
+        self._thread.start()
+
+    def lines(self) -> list[str]:
+        """Return all lines up to now: the list itself, to be cleared by who has seen them."""
+        with self._reading:
+            if self._pipe is not None:
+                while _has_input(self._pipe) and self._read(self._pipe):
+                    pass
+        return self._lines
+
+    def join(self) -> None:
+        """Wait for the end of the pipe."""
+        if self._thread is not None:
+            self._thread.join(PATIENCE_S)
+
+    def _follow(self, pipe: TextIO) -> None:
+        is_open = True
+        while is_open:
+            _has_input(pipe, None)
+            with self._reading:
+                # Somebody else may have read what there was.
+                is_open = not _has_input(pipe) or self._read(pipe)
+        with self._reading:
+            self._pipe = None
+            pipe.close()
+
+    def _read(self, pipe: TextIO) -> bool:
+        """Take over what waits in the pipe; False: that was its end."""
+        octets = os.read(pipe.fileno(), 65536)
+        *whole, self._partial = (self._partial + octets).split(b"\n")
+        if not octets and self._partial:
+            whole, self._partial = [self._partial], b""
+        self._lines.extend(line.decode(errors="replace").rstrip() for line in whole)
+        return bool(octets)
+
+
+def _has_input(pipe: TextIO, timeout_ms: int | None = 0) -> bool:
+    """Say whether there is something to read, be it the end; None waits for it."""
+    poll = select.poll()  # a descriptor may be larger than select(2) takes
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(timeout_ms))
+
+
 @dataclass
 class Relay:
     """One relay process on loopback, and its state in `folder`.
@@ -68,13 +131,17 @@ class Relay:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     ports: dict[str, int] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-    _listener: threading.Thread | None = None
+    _log: LogPipe = field(default_factory=LogPipe)
     _was_told: bool = False
 
     @property
     def domain(self) -> str:
         return "[127.0.0.1]"
+
+    @property
+    def errors(self) -> list[str]:
+        """All lines the relay has written to its log before this moment."""
+        return self._log.lines()
 
     @property
     def config(self) -> Path:
@@ -85,12 +152,10 @@ class Relay:
         taken = set(self.ports.values())
         for face in FACES:
             while face not in self.ports:
-                port = draw_port()
-                with socket.socket() as probe, contextlib.suppress(OSError):
-                    probe.bind(("127.0.0.1", port))
-                    if port not in taken:
-                        taken.add(port)
-                        self.ports[face] = port
+                port = free_port()
+                if port not in taken:
+                    taken.add(port)
+                    self.ports[face] = port
 
     def write_config(self) -> None:
         text = _CONFIG.format(rate=self.rate, registration=self.registration)
@@ -132,20 +197,11 @@ class Relay:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self._drain_stderr(self.process)
+        assert self.process.stderr is not None
+        self._log.follow(self.process.stderr)
         line = self._read_ready(self.process)
         self.ports = parse_ready(line)
         return self
-
-    def _drain_stderr(self, process: subprocess.Popen[str]) -> None:
-        def drain() -> None:
-            assert process.stderr is not None
-            with process.stderr:
-                for line in process.stderr:
-                    self.errors.append(line.rstrip())
-
-        self._listener = threading.Thread(target=drain)
-        self._listener.start()
 
     def _read_ready(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
@@ -196,8 +252,7 @@ class Relay:
         assert self.process is not None
         if self.process.stdout is not None:
             self.process.stdout.close()
-        if self._listener is not None:
-            self._listener.join(PATIENCE_S)
+        self._log.join()
 
     def restart(self) -> None:
         self.stop()
@@ -227,6 +282,15 @@ class Relay:
         """A new address and a password that JIT accepts."""
         name = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(9))
         return f"{name}@{self.domain}", secrets.token_urlsafe(17)[:22]
+
+
+def free_port() -> int:
+    """Choose a port that nobody has, and no outgoing connection takes."""
+    while True:
+        port = draw_port()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def parse_ready(line: str) -> dict[str, int]:

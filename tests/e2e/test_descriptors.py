@@ -110,6 +110,7 @@ def test_without_descriptors_sessions_go_on_and_newcomers_are_turned_away(
         tag = idler.idle()
         assert relay.process is not None
         resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
+        began = time.monotonic()
         with Crowd(relay, "imap") as crowd:
             crowd.come(FILES + 50)
             _, _, closed = crowd.greetings(within_s=10)
@@ -128,7 +129,8 @@ def test_without_descriptors_sessions_go_on_and_newcomers_are_turned_away(
             with pytest.raises(smtplib.SMTPResponseException) as refused:
                 sender.sendmail(alice[0], [bob[0]], wire.encrypted(alice[0], 600_000)[1])
             assert refused.value.smtp_code in (451, 452)
-            assert told(relay) == 1, "one line a minute is enough"
+            minutes = (time.monotonic() - began) // 60
+            assert told(relay) <= 1 + minutes, "one line a minute is enough"
         wait_until("newcomers get in again", lambda: serves(relay))
         raw.newcomer(relay)
         send()

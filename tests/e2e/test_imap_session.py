@@ -34,6 +34,7 @@ from tests.e2e.raw import (
 from tests.e2e.rawsmtp import Lost, RawSmtp, plain
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.stopwatch import Stopwatch
+from tests.patience import PATIENCE_S
 
 PASSWORDS = [
     pytest.param('a"b\\c d{}', id="quotes, backslash, space, braces"),
@@ -510,7 +511,7 @@ def test_cleartext_behind_smtp_starttls_closes_the_connection(relay: Relay) -> N
     """25: SMTP."""
     account = relay.credentials()
     injected = f"EHLO x\r\nAUTH PLAIN {sasl_plain(account).decode()}\r\n"
-    with socket.create_connection(("127.0.0.1", relay.ports["submission"]), 30) as raw:
+    with socket.create_connection(("127.0.0.1", relay.ports["submission"]), PATIENCE_S) as raw:
         assert raw.recv(1000).startswith(b"220 ")
         raw.sendall(b"EHLO x\r\n")
         assert b"STARTTLS" in raw.recv(1000)
@@ -531,7 +532,7 @@ def certificate_at(relay: Relay, face: str, alpn: list[str], name: str | None = 
     if alpn:
         context.set_alpn_protocols(alpn)
     with (
-        socket.create_connection(("127.0.0.1", relay.ports[face]), 30) as raw,
+        socket.create_connection(("127.0.0.1", relay.ports[face]), PATIENCE_S) as raw,
         context.wrap_socket(raw, server_hostname=name) as tls,
     ):
         octets = tls.getpeercert(binary_form=True)
@@ -604,7 +605,7 @@ def test_tls_tickets_resume_and_old_tls_is_refused(relay: Relay) -> None:
     """Spec 1.3: TLS 1.3 only, with tickets."""
     context = wire.tls()
     with (
-        socket.create_connection(("127.0.0.1", relay.ports["imaps"]), 30) as raw,
+        socket.create_connection(("127.0.0.1", relay.ports["imaps"]), PATIENCE_S) as raw,
         context.wrap_socket(raw) as tls,
     ):
         assert tls.recv(1000).startswith(b"* OK ")
@@ -613,7 +614,7 @@ def test_tls_tickets_resume_and_old_tls_is_refused(relay: Relay) -> None:
         assert session is not None
         assert session.has_ticket
     with (
-        socket.create_connection(("127.0.0.1", relay.ports["imaps"]), 30) as raw,
+        socket.create_connection(("127.0.0.1", relay.ports["imaps"]), PATIENCE_S) as raw,
         context.wrap_socket(raw, session=session) as tls,
     ):
         assert tls.recv(1000).startswith(b"* OK ")
@@ -622,7 +623,7 @@ def test_tls_tickets_resume_and_old_tls_is_refused(relay: Relay) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with (
         pytest.raises(OSError, match=r".*"),
-        socket.create_connection(("127.0.0.1", relay.ports["imaps"]), 30) as raw,
+        socket.create_connection(("127.0.0.1", relay.ports["imaps"]), PATIENCE_S) as raw,
         context.wrap_socket(raw) as tls,
     ):
         pass

@@ -18,6 +18,7 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.relay import COMMAND, FACES, Relay, parse_ready, wait_until
+from tests.patience import PATIENCE_S
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -86,20 +87,29 @@ def demo(folder: Path, base: int) -> Iterator[tuple[subprocess.Popen[str], str]]
 OFFSETS = (525, 587, 465, 143, 993, 80, 443)
 
 
-def free_base() -> int:
-    """Choose a base whose ports are free, below those that other relays of tests draw."""
+@pytest.fixture
+def free_base() -> Iterator[int]:
+    """A base whose ports are free, below those that other relays of tests draw.
+
+    Whoever else runs this test meanwhile gets another one: a name in the abstract namespace says
+    that it is taken.
+    """
     bases = list(range(2000, 10_000, 1000))
     random.SystemRandom().shuffle(bases)
-    for base in bases:
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for offset in OFFSETS:
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
-            return base
+    with socket.socket(socket.AF_UNIX) as holder:
+        for base in bases:
+            with contextlib.suppress(OSError):
+                with contextlib.ExitStack() as stack:
+                    for offset in OFFSETS:
+                        stack.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
+                holder.bind(f"\0chatmail-tests-base-{base}")
+                yield base
+                return
     raise AssertionError("no free ports for a demo")
 
 
-def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path) -> None:
-    base = free_base()
+def test_demo_runs_from_nothing_and_tells_how_to_join(tmp_path: Path, free_base: int) -> None:
+    base = free_base
     with demo(tmp_path, base) as (process, said):
         ports = parse_ready(said.splitlines()[-1])
         assert ports == {
@@ -143,7 +153,7 @@ def test_port_zero_is_a_free_port_that_the_ready_line_shows(tmp_path: Path) -> N
         assert set(ports) == set(FACES)
         assert len(set(ports.values())) == len(FACES)
         for port in ports.values():
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "", "nothing but the ready line goes to stdout"
     assert process.returncode == 0
@@ -204,7 +214,7 @@ def test_sighup_changes_settings_and_keeps_connections(relay: Relay) -> None:
 def test_health_answers_on_loopback_http(relay: Relay) -> None:
     for path in ("livez", "readyz"):
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{relay.ports['http']}/{path}", timeout=5
+            f"http://127.0.0.1:{relay.ports['http']}/{path}", timeout=PATIENCE_S
         ) as answer:
             assert answer.status == 200
 
@@ -213,7 +223,7 @@ def test_service_manager_hears_ready_and_stopping(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
-        manager.settimeout(20)
+        manager.settimeout(PATIENCE_S)
         relay = Relay(tmp_path / "relay", env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"})
         relay.start()
         heard = b""

@@ -11,9 +11,10 @@ from imap_tools import MailBox
 
 from tests.e2e import wire
 from tests.e2e.mailbox import append, count
-from tests.e2e.programs import Mbsync, far_flags
+from tests.e2e.programs import Dam, Mbsync, far_flags
 from tests.e2e.raw import client, newcomer, running
 from tests.e2e.relay import Relay, wait_until
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(shutil.which("mbsync") is None, reason="needs isync")
 
@@ -203,10 +204,14 @@ def test_a_run_that_was_cut_off_is_completed_without_doubles(pair: Mbsync) -> No
         name, octets = wire.encrypted(pair.account[0], 60_000)
         pair.add(octets, "S")
         own.append(name)
-    began = pair.begin()
-    wait_until("the relay has some", lambda: 32 < count(pair.relay, pair.account) < 60)
-    began.kill()
-    began.communicate()
+    # A look at the relay would come too late as often as not.
+    with Dam(pair.relay, 900_000) as dam:
+        began = pair.begin(dam.port)
+        assert dam.is_full.wait(PATIENCE_S)
+        wait_until("the relay has some", lambda: count(pair.relay, pair.account) > 32)
+        began.kill()
+        began.communicate()
+        assert count(pair.relay, pair.account) < 60
     pair.sync()
     pair.sync()
     far = equal(pair)

@@ -30,6 +30,7 @@ from chatmail.domain.formats.account_links import (
 )
 from chatmail.domain.model.address import EmailAddress
 from chatmail.domain.usecases.register import Registered, RegistrationProblem
+from tests.patience import PATIENCE_S
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
@@ -143,7 +144,7 @@ def server() -> Iterator[Relay]:
     ready = threading.Event()
     thread = threading.Thread(target=trio.run, args=(relay.serve, ready))
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(PATIENCE_S)
     yield relay
     relay.stop()
     thread.join()
@@ -158,7 +159,9 @@ def relay(server: Relay) -> Relay:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS, timeout=PATIENCE_S * 1000
+        )
         yield browser
         browser.close()
 
@@ -170,6 +173,7 @@ class Visit:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page: Page = context.new_page()
+        self.page.set_default_timeout(PATIENCE_S * 1000)
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on(
@@ -178,6 +182,10 @@ class Visit:
         self.page.goto(relay.url)
 
     def read_code(self) -> str:
+        self.page.wait_for_function(
+            "() => [...document.querySelectorAll('.qr img')]"
+            ".every(image => image.complete && image.naturalWidth)"
+        )
         shot = self.page.locator(".qr img").screenshot()
         return zxingcpp.read_barcodes(PIL.Image.open(io.BytesIO(shot)))[0].text
 
@@ -225,7 +233,7 @@ def test_create_page(relay: Relay, context: BrowserContext, tmp_path: Path) -> N
     assert button.get_attribute("href") == relay.link()
     assert visit.read_code() == relay.link()
     visit.page.get_by_text("Enter it by hand").click()
-    assert visit.page.get_by_text("person001@[127.0.0.1]", exact=True).is_visible()
+    visit.page.get_by_text("person001@[127.0.0.1]", exact=True).wait_for()
     keep(visit.page, "fresh", tmp_path)
     assert visit.complaints == []
 

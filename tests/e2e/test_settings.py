@@ -19,8 +19,9 @@ from tests.e2e.configured import ConfiguredRelay, running
 from tests.e2e.mailbox import newcomer
 from tests.e2e.raw import RawImap, client, quoted
 from tests.e2e.rawsmtp import RawSmtp, submitter
-from tests.e2e.relay import COMMAND, Relay, wait_until
+from tests.e2e.relay import COMMAND, Relay, free_port, wait_until
 from tests.e2e.web import Web
+from tests.patience import PATIENCE_S
 
 PLAIN = b"From: a@b.example\r\nSubject: hello\r\n\r\nin clear\r\n"
 
@@ -65,7 +66,7 @@ def control(relay: Relay) -> socket.socket:
     """Connect to the control socket, however long its path is."""
     folder = os.open(relay.folder / "state" / "run", os.O_PATH)
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(20)
+    sock.settimeout(PATIENCE_S)
     try:
         sock.connect(f"/proc/self/fd/{folder}/control.sock")
     except OSError:
@@ -201,7 +202,7 @@ def test_session_and_connection_limits_spare_who_is_there(
         with pytest.raises((AssertionError, OSError)), RawImap(relay) as third:
             third.greet()
         # In cleartext the refusal is one packet; behind TLS it would cost a handshake each.
-        with socket.create_connection(("127.0.0.1", relay.ports["imap"]), 5) as late:
+        with socket.create_connection(("127.0.0.1", relay.ports["imap"]), PATIENCE_S) as late:
             assert late.makefile("rb").read() == b"* BYE [UNAVAILABLE] Too many connections\r\n"
         first.ok("NOOP")
     change(relay, limits_max_imap_connections=100, limits_imap_sessions_per_account=5)
@@ -271,9 +272,7 @@ def test_a_disabled_log_is_silent_at_once(relay: ConfiguredRelay) -> None:
 
 def test_host_name_and_port_wait_for_the_reload(relay: Relay, alice: tuple[str, str]) -> None:
     port = relay.ports["submission"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        new_port = probe.getsockname()[1]
+    new_port = free_port()
     with RawSmtp(relay, "submission") as smtp:
         done = said(relay, "settings", "set", "smtp_hostname", "mail.relay.example")
         assert done["reload_required"] is True
@@ -288,7 +287,7 @@ def test_host_name_and_port_wait_for_the_reload(relay: Relay, alice: tuple[str, 
             assert "mail.relay.example" in other.ehlo().lines[0]
         with (
             pytest.raises(ConnectionRefusedError),
-            socket.create_connection(("127.0.0.1", port), 2),
+            socket.create_connection(("127.0.0.1", port), PATIENCE_S),
         ):
             pass
         smtp.ehlo()  # whoever was there stays
@@ -300,21 +299,18 @@ def test_host_name_and_port_wait_for_the_reload(relay: Relay, alice: tuple[str, 
 
 def test_a_new_web_port_answers_at_once_and_the_old_one_until_the_reload(relay: Relay) -> None:
     """Spec admin 1.7, 3: the dashboard sends its reload to the new port."""
-    old = relay.ports["http"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        new = probe.getsockname()[1]
-        probe.listen()
+    old, new = relay.ports["http"], free_port()
+    with socket.create_server(("127.0.0.1", new)):
         refused = rpc(relay, "setting.set", name="http_port", value=str(new))["error"]
         assert str(new) in json.dumps(refused)
         assert said(relay, "settings", "get", "http_port")["is_set"] is False
     change(relay, http_port=new)
     for port in (old, new):
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), PATIENCE_S).close()
     rpc(relay, "server.reload")
-    socket.create_connection(("127.0.0.1", new), 5).close()
+    socket.create_connection(("127.0.0.1", new), PATIENCE_S).close()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", old), 5)
+        socket.create_connection(("127.0.0.1", old), PATIENCE_S)
     rpc(relay, "setting.reset", names=["http_port"])
     rpc(relay, "server.reload")
 

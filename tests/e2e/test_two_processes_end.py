@@ -12,10 +12,11 @@ from tests.e2e.cores import Cores, await_text, introduce
 from tests.e2e.databases import needs_postgres
 from tests.e2e.ledger import Ledger, Persistent, sending
 from tests.e2e.mailbox import stored
-from tests.e2e.pair import Pair, rows_of
+from tests.e2e.pair import Pair, await_end, rows_of
 from tests.e2e.raw import Sender, client, newcomer
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import wait_until
+from tests.patience import PATIENCE_S
 
 pytestmark = needs_postgres
 
@@ -91,10 +92,11 @@ def test_a_kill_amid_moves_loses_and_doubles_nothing(mortal_pair: Pair) -> None:
 
         thread = threading.Thread(target=move)
         thread.start()
-        moved.wait(60)
+        assert moved.wait(PATIENCE_S)
         victim.kill()
         thread.join(60)
         mover.close()
+        await_end(victim)
         here, there = stored(survivor, account), stored(survivor, account, "Target")
         assert len(here) + len(there) == count
         assert {message_id for _, message_id in [*here, *there]} == sent

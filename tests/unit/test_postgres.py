@@ -12,13 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.postgres import PostgresServer, database_name, missing
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 def _count(url: str) -> int:
-    with psycopg.connect(url, connect_timeout=5) as connection:
+    with psycopg.connect(url, connect_timeout=int(PATIENCE_S)) as connection:
         return connection.execute("SELECT count(*) FROM t").fetchall()[0][0]
 
 
@@ -40,7 +41,7 @@ def test_every_database_is_new_and_of_an_owner_without_privileges(
         assert connection.execute("SHOW fsync").fetchall() == [("on",)]
     postgres_server.drop_database(first)
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
-        psycopg.connect(first, connect_timeout=5)
+        psycopg.connect(first, connect_timeout=int(PATIENCE_S))
 
 
 def test_what_was_committed_outlives_stop_and_kill() -> None:
@@ -50,7 +51,7 @@ def test_what_was_committed_outlives_stop_and_kill() -> None:
             end()
             assert not server.is_running
             with pytest.raises(psycopg.OperationalError):
-                psycopg.connect(url, connect_timeout=5)
+                psycopg.connect(url, connect_timeout=int(PATIENCE_S))
             started = time.monotonic()
             server.start()
             print(f"back after {time.monotonic() - started:.2f} s")
@@ -89,7 +90,7 @@ def test_a_frozen_server_answers_when_it_goes_on(postgres_server: PostgresServer
         with postgres_server.frozen():
             connection.pgconn.send_query(b"SELECT 1")
             assert not select.select([connection.fileno()], [], [], 0.1)[0]
-        assert select.select([connection.fileno()], [], [], 10)[0]
+        assert select.select([connection.fileno()], [], [], PATIENCE_S)[0]
         connection.pgconn.get_result()
         connection.pgconn.get_result()
 
@@ -111,7 +112,7 @@ def test_a_killed_run_leaves_no_server_behind(tmp_path: Path) -> None:
         assert run.stdout is not None
         folder, pid = run.stdout.readline().split()
         run.kill()
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while Path(folder).exists() or _is_alive(int(pid)):
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -6,6 +6,7 @@ import attrs
 import trio
 
 from chatmail.domain.model.exchanger import Exchanger
+from tests.patience import PATIENCE_S
 from tests.unit.ports.world import NOW_S, Stores
 
 HUB = Exchanger(name="hub", url="https://hub.test", interval_s=60)
@@ -57,7 +58,7 @@ async def test_what_was_taken_is_known_for_a_while(stores: Stores) -> None:
 
 
 async def test_waiting_ends_with_a_change(stores: Stores) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         await stores.exchangers.put(HUB)
         await stores.exchangers.wait_for_more()
         await stores.exchangers.enable("hub", False)

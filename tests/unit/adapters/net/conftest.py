@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from trio.testing import MockClock
 
 from chatmail.adapters.acme.selfsigned import ensure_self_signed
 from chatmail.adapters.net.certificates import CertificatePair
 from chatmail.adapters.net.tls import TlsKeeper
 from tests.unit.adapters.net.rig import close_tracked
+
+DELIVERY_S = 0.005
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +32,16 @@ def other_pair(tmp_path_factory: pytest.TempPathFactory) -> CertificatePair:
 @pytest.fixture
 def keeper(pair: CertificatePair) -> TlsKeeper:
     return TlsKeeper(pair, now_s=time.time)
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """A clock that jumps when the kernel has had time to deliver what is on its way.
+
+    That takes none as a rule: what is sent to this machine has arrived when the call returns. On a
+    busy one a thread of the kernel may do it, a moment later.
+    """
+    return MockClock(autojump_threshold=DELIVERY_S)
 
 
 @pytest.fixture(autouse=True)

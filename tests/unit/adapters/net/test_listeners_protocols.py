@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from chatmail.adapters.net.listeners import FaceListener, TlsMode
 from chatmail.adapters.net.streams import Stream
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
+from tests.patience import PATIENCE_S
 from tests.unit.adapters.net.listening import TOO_MANY, exchange, naming
 from tests.unit.adapters.net.rig import (
     TlsClient,
@@ -153,7 +154,7 @@ async def test_a_strict_blocking_client_sees_a_clean_end(keeper: TlsKeeper) -> N
     def talk(host: str, port: int) -> bytes:
         context = client_context(keeper.pair)
         with (
-            socket.create_connection((host, port), timeout=5) as raw,
+            socket.create_connection((host, port), timeout=PATIENCE_S) as raw,
             context.wrap_socket(
                 raw, server_hostname="127.0.0.1", suppress_ragged_eofs=False
             ) as client,

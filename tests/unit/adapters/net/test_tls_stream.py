@@ -12,6 +12,7 @@ import trio
 
 from chatmail.adapters.net.certificates import CertificatePair
 from chatmail.adapters.net.tls import TlsKeeper, TlsPurpose
+from tests.patience import PATIENCE_S
 from tests.unit.adapters.net.rig import client_context, tcp_pair, tls_client, tls_stream
 from tests.unit.adapters.net.tls_pair import receive_exactly, tls_pair
 
@@ -53,7 +54,7 @@ async def test_octets_pending_inside_tls_do_not_wait_for_the_network(keeper: Tls
     await client.send_all(b"0123456789")
     assert await server.receive_some(4) == b"0123"
     # All of the record has left the kernel: readability would never come.
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         assert await server.receive_some(4) == b"4567"
         assert await server.receive_some() == b"89"
 
@@ -139,7 +140,7 @@ async def test_a_cancelled_send_breaks_the_stream(keeper: TlsKeeper) -> None:
     assert scope.cancelled_caught
     with pytest.raises(trio.BrokenResourceError):
         await server.send_all(b"y")
-    with trio.fail_after(1):
+    with trio.fail_after(PATIENCE_S):
         await server.aclose()
 
 

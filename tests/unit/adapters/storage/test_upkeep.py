@@ -16,6 +16,7 @@ from chatmail.adapters.storage.upkeep import EXPUNGED_KEPT_S
 from chatmail.domain.model.errors import TransientFailure
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
 from chatmail.domain.ports.mailstore import FlagOperation
+from tests.patience import PATIENCE_S
 from tests.unit.adapters.storage.conftest import Opener
 from tests.unit.adapters.storage.faults import BROKEN, FaultyFiles
 from tests.unit.adapters.storage.invariants import check_index_equals_database
@@ -269,7 +270,7 @@ async def test_a_stop_does_not_wait_for_zeros(opener: Opener) -> None:
 
         def write_at(self, fd: int, pieces: Sequence[Octets], offset: int) -> int:
             if self.is_slow:
-                goes_on.wait(5)
+                goes_on.wait(PATIENCE_S)
             return super().write_at(fd, pieces, offset)
 
     files = Slow()
@@ -283,7 +284,7 @@ async def test_a_stop_does_not_wait_for_zeros(opener: Opener) -> None:
         with trio.move_on_after(0.1) as scope:
             await stores.store.sweep()
         assert scope.cancelled_caught
-        assert trio.current_time() - began < 3
+        assert trio.current_time() - began < PATIENCE_S / 2
         goes_on.set()
         files.is_slow = False
         assert await stores.store.sweep() == 1

@@ -15,6 +15,7 @@ import pytest
 from chatmail.app.selftest import checks
 from chatmail.app.selftest.checks import CHECKS, CheckFailed, Trial, run_checks
 from chatmail.app.selftest.clients import Target
+from tests.patience import PATIENCE_S
 
 
 def trial(*, jit: bool = False, **ports: tuple[str, int]) -> Trial:
@@ -34,7 +35,7 @@ def served(*replies: bytes) -> Iterator[tuple[str, int]]:
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE_S)
             for reply in replies:
                 connection.sendall(reply)
                 if not connection.recv(4096):

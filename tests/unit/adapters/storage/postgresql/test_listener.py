@@ -82,7 +82,10 @@ async def test_what_depends_on_nothing_here_is_not_read(database: Database) -> N
         await until(lambda: other.store.listener.is_listening)
         before = other.store._writer.batches
         await one.deliver(account.inbox)
-        heard = []
-        other.store.listener.heed = heard.append
+
+        async def deaf(news: News) -> None:
+            """Hear nothing."""
+
+        other.store.listener.heed = deaf
         await other.store.listener.__class__.heed(other.store.listener, News({account.inbox}))
         assert other.store._writer.batches == before

@@ -24,6 +24,7 @@ from chatmail.domain.model.outbound import (
     SettlementKind,
 )
 from chatmail.domain.ports.intake import Delivery, IntakeBatch
+from tests.patience import PATIENCE_S
 from tests.unit.adapters.storage.invariants import check_index_equals_database
 from tests.unit.adapters.storage.postgresql.conftest import Database, Pair, until, write_beside
 from tests.unit.ports.world import DAY_S, HEADER, NOW_S, Stores, make_outbound, settled_as
@@ -147,7 +148,7 @@ async def test_a_dead_processs_mail_is_taken_over_and_a_living_ones_is_not(pair:
     fall_silent(one, 30)
     assert await other.outbound.keep_alive() == 0
     fall_silent(one, 15)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         await other.outbound.wait_for_more()
         assert await other.outbound.keep_alive() == 1
         await other.outbound.wait_for_more()
