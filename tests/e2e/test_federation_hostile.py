@@ -112,7 +112,7 @@ def test_an_endless_answer_is_left(
         peer.smtp() as mail,
     ):
         alice.send(peer.user())
-        mail.await_deliveries(1, 60)
+        mail.await_deliveries(1)
         wait_until("we left", lambda: babbler.left)
         assert babbler.said < 8 * MIB
     await_empty_queue(relay)
@@ -142,7 +142,7 @@ def test_a_large_message_leaves_in_little_memory(
     _, octets = wire.encrypted(alice.address, 25_000_000)
     with peer.web() as web, bounded(relay):
         assert alice.submit(octets, peer.user()).code == 250
-        [request] = web.await_posts(1, 60)
+        [request] = web.await_posts(1)
     assert verifies(net, request.body)
 
 
