@@ -84,7 +84,7 @@ def test_broken_name_servers_keep_the_mail(
             assert not web.requests
         relay_of(alice).run("queue", "retry", peer.domain)
         web.await_posts(1)
-    await_empty_queue(alice.relay)
+        await_empty_queue(alice.relay)  # the other recipient may come after a probe
 
 
 def test_a_name_that_does_not_exist_is_kept_for_a_while(net: Network, alice: User) -> None:
