@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -100,6 +100,13 @@ def await_text(account: Account, text: str) -> Any:
             message = account.get_message_by_id(event.msg_id)
             if message.get_snapshot().text == text:
                 return message
+
+
+def await_delivered(account: Account, messages: Sequence[Any]) -> None:
+    """Wait until messages of an account were taken by its relay, in whatever order."""
+    wanted = {message.id for message in messages}
+    while wanted:
+        wanted.discard(account.wait_for_event(EventType.MSG_DELIVERED).msg_id)
 
 
 def introduce(first: Account, second: Account) -> tuple[Any, Any]:

@@ -68,13 +68,16 @@ class Zone:
     delays_s: dict[str, float] = field(default_factory=dict)
     lies: dict[str, dict[tuple[str, str], list[str]]] = field(default_factory=dict)
     queries: list[Query] = field(default_factory=list)
+    _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def put(self, name: str, kind: str, *texts: str) -> None:
         """Set the records of a name and type; none: there is no such record."""
         key = (_plain(name), kind)
-        self.records = {k: v for k, v in self.records.items() if k != key}
-        if texts:
-            self.records = {**self.records, key: list(texts)}
+        with self._changing:
+            changed = {k: v for k, v in self.records.items() if k != key}
+            if texts:
+                changed[key] = list(texts)
+            self.records = changed  # at once: who asks meanwhile gets the old or the new
 
     def put_txt(self, name: str, text: str) -> None:
         """Set one TXT record, cut into strings of at most 255 octets."""
@@ -84,7 +87,9 @@ class Zone:
     def forget(self, name: str) -> None:
         """Remove a name with everything below it."""
         end = "." + _plain(name)
-        self.records = {k: v for k, v in self.records.items() if not ("." + k[0]).endswith(end)}
+        with self._changing:
+            kept = {k: v for k, v in self.records.items() if not ("." + k[0]).endswith(end)}
+            self.records = kept
 
     @contextlib.contextmanager
     def trouble(self, trouble: Trouble, *names: str) -> Iterator[None]:

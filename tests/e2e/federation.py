@@ -37,6 +37,9 @@ from tests.patience import PATIENCE_S
 from tests.ports import draw_port
 
 SELECTOR = "opendkim"
+VERDICT_WAIT, DEFAULT_WAIT = '"30s"', '"1s"'
+"""`queue.reply_wait`: for a peer's verdict however busy the machine is, which is the reply then and
+not a report; and what it is by default, for peers that say nothing."""
 _SIGNED = [b"from", b"to", b"subject", b"date", b"message-id", b"mime-version", b"content-type"]
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -318,7 +321,7 @@ class Network:
                 "https_port": str(self.https_port),
                 "ca_file": f'"{self.authority.certificate}"',
             },
-            "queue": {"schedule": '["1s"]', "start_delay": '"0s"'},
+            "queue": {"schedule": '["1s"]', "start_delay": '"0s"', "reply_wait": VERDICT_WAIT},
         }
         if name:
             certificate, key = self.authority.issue(name, f"mta-sts.{name}", f"www.{name}")

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from tests.e2e.configured import ConfiguredRelay, Table
 from tests.e2e.dns_zone import DnsServer
-from tests.e2e.federation import SELECTOR, Authority, dkim_record
+from tests.e2e.federation import SELECTOR, VERDICT_WAIT, Authority, dkim_record
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ class Internet:
         host = self.host()
         wanted: dict[str, Table] = {
             "federation": {"ca_file": f'"{self.authority.certificate}"'},
-            "queue": {"schedule": '["1s"]', "start_delay": '"0s"'},
+            "queue": {"schedule": '["1s"]', "start_delay": '"0s"', "reply_wait": VERDICT_WAIT},
         }
         if dns is not None:
             wanted["dns"] = {"servers": f'["{dns.endpoint}"]'}

@@ -19,7 +19,7 @@ import pytest
 from deltachat_rpc_client import Account, EventType
 
 from tests.e2e import wire
-from tests.e2e.cores import Cores, await_text, introduce, second_device
+from tests.e2e.cores import Cores, await_delivered, await_text, introduce, second_device
 from tests.e2e.mailbox import count
 from tests.e2e.relay import Relay, wait_until
 
@@ -46,10 +46,8 @@ def collect(account: Account, wanted: set[str]) -> None:
 
 
 def send_all(chat: Any, texts: list[str]) -> None:
-    """Send texts and wait until the last one has left."""
-    messages = [chat.send_text(text) for text in texts]
-    for message in messages:
-        message.wait_until_delivered()
+    """Send texts and wait until all have left."""
+    await_delivered(chat.account, [chat.send_text(text) for text in texts])
 
 
 def uid_next(relay: Relay, account: tuple[str, str]) -> int:

@@ -10,7 +10,14 @@ from pathlib import Path
 from deltachat_rpc_client import EventType
 from deltachat_rpc_client.const import MessageState
 
-from tests.e2e.cores import Cores, await_event, await_text, introduce, second_device
+from tests.e2e.cores import (
+    Cores,
+    await_delivered,
+    await_event,
+    await_text,
+    introduce,
+    second_device,
+)
 from tests.e2e.relay import Relay
 
 
@@ -73,7 +80,7 @@ def test_three_hundred_messages_wait_for_an_offline_receiver(relay: Relay, cores
     bob.stop_io()
     wanted = {f"number {index}" for index in range(300)}
     messages = [alice_chat.send_text(text) for text in sorted(wanted)]
-    messages[-1].wait_until_delivered()
+    await_delivered(alice, messages)
     started = time.monotonic()
     bob.start_io()
     while wanted:

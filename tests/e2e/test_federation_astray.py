@@ -111,7 +111,7 @@ def test_an_exchanger_that_is_no_host_harms_nobody(
     net.dns.zone.put(peer.domain, "MX", f"1 {host}", f"10 {peer.domain}.")
     with peer.web() as web, Mute("127.0.0.1", net.smtp_port) as own:
         bob.send(peer.user())
-        web.await_posts(1, 40)
+        web.await_posts(1)
         assert own.connections == 0
 
 
@@ -171,7 +171,7 @@ def test_no_form_of_an_inner_address_is_connected_to(net: Network, strict: User)
                 query = "SELECT count(*) FROM outbound_recipients WHERE attempts = 0"
                 return int(db.execute(query).fetchone()[0]) == 0
 
-        wait_until("all were judged", judged, 40)
+        wait_until("all were judged", judged)
         assert [listener.connections for listener in inner] == [0] * len(inner)
     with relay.rows() as db:
         query = "SELECT domain, last_reply FROM outbound_recipients"

@@ -14,7 +14,7 @@ import pytest
 from deltachat_rpc_client import Account, EventType, Message
 from deltachat_rpc_client.const import MessageState
 
-from tests.e2e.cores import Cores, await_event, await_text, introduce
+from tests.e2e.cores import Cores, await_delivered, await_event, await_text, introduce
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
 from tests.e2e.hosts import relay_without_web
 
@@ -204,8 +204,7 @@ def test_a_relay_killed_with_a_full_queue_loses_nothing(
     b.stop()
     texts = {f"message {at:02}" for at in range(20)}
     sent = [alice_chat.send_text(text) for text in sorted(texts)]
-    for message in sent:
-        message.wait_until_delivered()
+    await_delivered(alice, sent)
     alice.stop_io()
     a.kill()
     a.start()

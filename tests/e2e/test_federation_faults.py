@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import statistics
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.e2e import wire
 from tests.e2e.dns_zone import Trouble
-from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
-from tests.e2e.peers import OK, Answer, HttpPeer, SmtpPeer, SmtpScript
+from tests.e2e.federation import (
+    DEFAULT_WAIT,
+    FederatedRelay,
+    Network,
+    await_empty_queue,
+    network,
+    queue_depth,
+)
+from tests.e2e.peers import OK, Answer, HttpPeer, Request, SmtpPeer, SmtpScript
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import wait_until
 from tests.e2e.stopwatch import Stopwatch
 from tests.e2e.users import User, by_https, message_id_of
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -24,7 +34,9 @@ def net(tmp_path: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield net
 
 
-def web_peer(net: Network, domain: str, answer: Answer = OK) -> HttpPeer:
+def web_peer(
+    net: Network, domain: str, answer: Answer | Callable[[Request], Answer] = OK
+) -> HttpPeer:
     """A domain that takes mail by HTTPS, in DNS and running."""
     address = address_of(net, domain)
     return HttpPeer(address, net.https_port, net.authority.context(domain), answer)
@@ -70,7 +82,7 @@ def test_a_full_queue_survives_kill_after_kill(net: Network) -> None:
             wait_until("some arrived", lambda n=wanted: len(arrived(peer)) >= n)
             relay.kill()
             relay.start()
-        await_empty_queue(relay, 60)
+        await_empty_queue(relay)
         got = arrived(peer)
     assert set(got) == set(sent)
     assert sum(got.values()) - len(got) <= 2 * 4 * 2, "more twice than were under way"
@@ -78,7 +90,7 @@ def test_a_full_queue_survives_kill_after_kill(net: Network) -> None:
 
 
 def test_a_kill_between_the_reply_and_the_delivery_loses_nothing(net: Network) -> None:
-    relay = net.relay("a.test")
+    relay = net.relay("a.test", queue={"reply_wait": DEFAULT_WAIT})
     alice = User.of(relay)
     address = address_of(net, "b.test")
     script = SmtpScript(tls=net.authority.context("b.test"), stalls="DOT")
@@ -98,15 +110,20 @@ def test_a_kill_between_the_reply_and_the_delivery_loses_nothing(net: Network) -
 def test_a_stop_in_the_middle_is_clean_and_loses_nothing(net: Network) -> None:
     relay = net.relay("a.test", queue={"reply_wait": '"0s"'})
     alice = User.of(relay)
-    with web_peer(net, "b.test") as peer:
-        peer.octets_per_s = 1_000
+    goes_on = threading.Event()
+
+    def late(_request: Request) -> Answer:
+        goes_on.wait(PATIENCE_S)
+        return OK
+
+    with web_peer(net, "b.test", late) as peer:
         sent = flood(alice, ["bob@b.test"], 12)
         wait_until("they are under way", lambda: peer.connections)
         began = time.monotonic()
         assert relay.stop() == 0
         assert time.monotonic() - began < 20
-        assert 0 < queue_depth(relay) <= 12
-        peer.octets_per_s = 0
+        assert queue_depth(relay) == 12, "none was answered"
+        goes_on.set()
         relay.start()
         await_empty_queue(relay)
         assert set(arrived(peer)) == set(sent)
@@ -124,12 +141,14 @@ def test_a_dead_peer_with_a_long_queue_costs_the_others_nothing(net: Network) ->
         flood(alice, ["bob@live.test"], 1)
         live.await_posts(1)  # from here on there is a warm connection
         began, before = time.monotonic(), dead.connections
-        stopwatch = Stopwatch(relay)
+        stopwatch, taken_s = Stopwatch(relay), []
         for at in range(2, 12):
             stopwatch.start()
             flood(alice, ["bob@live.test"], 1)
             live.await_posts(at)
-            assert stopwatch.elapsed_s() < 2
+            taken_s.append(stopwatch.elapsed_s())
+        # Not each: the peer is here, and may be kept from answering for a moment.
+        assert statistics.median(taken_s) < 2
         slots = 1 + (time.monotonic() - began) / 4
         assert dead.connections - before <= slots + 1
     wait_until("what was delivered is settled", lambda: queue_depth(relay) == 500)
@@ -207,7 +226,7 @@ def test_a_change_of_policy_reaches_what_waits(net: Network) -> None:
 
 
 def test_without_name_servers_mail_waits(net: Network) -> None:
-    relay = net.relay("a.test")
+    relay = net.relay("a.test", queue={"reply_wait": DEFAULT_WAIT})
     alice = User.of(relay)
     with web_peer(net, "b.test") as peer:
         with net.dns.zone.trouble(Trouble.SILENCE, "b.test"):
@@ -217,7 +236,7 @@ def test_without_name_servers_mail_waits(net: Network) -> None:
             assert reply.code == 250
             assert stopwatch.elapsed_s() < 5
             wait_until("it was asked", lambda: net.dns.zone.asked("b.test"))
-        [request] = peer.await_posts(1, 60)
+        [request] = peer.await_posts(1)
     assert message_id_of(request.body) == message_id
 
 

@@ -19,7 +19,7 @@ from tests.e2e.federation_fixtures import net as net
 from tests.e2e.federation_fixtures import peer as peer
 from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer, relay_of, verifies, waiting, why
-from tests.e2e.peers import Listener
+from tests.e2e.listener import Listener
 from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.relay import wait_until
 from tests.e2e.users import Said, User, by_https, by_smtp
@@ -112,7 +112,7 @@ def test_an_endless_answer_is_left(
         peer.smtp() as mail,
     ):
         alice.send(peer.user())
-        mail.await_deliveries(1, 60)
+        mail.await_deliveries(1)
         wait_until("we left", lambda: babbler.left)
         assert babbler.said < 8 * MIB
     await_empty_queue(relay)
@@ -142,7 +142,7 @@ def test_a_large_message_leaves_in_little_memory(
     _, octets = wire.encrypted(alice.address, 25_000_000)
     with peer.web() as web, bounded(relay):
         assert alice.submit(octets, peer.user()).code == 250
-        [request] = web.await_posts(1, 60)
+        [request] = web.await_posts(1)
     assert verifies(net, request.body)
 
 

@@ -16,11 +16,12 @@ from tests.e2e import wire
 from tests.e2e.configured import Table
 from tests.e2e.cores import Cores, await_text, introduce
 from tests.e2e.dns_zone import DnsServer
-from tests.e2e.federation import Signer
+from tests.e2e.federation import DEFAULT_WAIT, Signer
 from tests.e2e.peers import OK, Answer, HttpPeer, SmtpPeer, SmtpScript
 from tests.e2e.relay import COMMAND, Relay, wait_until
 from tests.e2e.separate_hosts import Host, HostRelay, Internet, internet
 from tests.e2e.users import User, by_smtp
+from tests.patience import PATIENCE_S
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
@@ -40,7 +41,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
 
 @pytest.fixture(scope="module")
 def pair(net: Internet) -> tuple[HostRelay, HostRelay]:
-    return net.relay(), net.relay()
+    """Two that need nothing; they wait for a peer as long as by default, which may be away."""
+    return net.relay(queue={"reply_wait": DEFAULT_WAIT}), net.relay()
 
 
 def user_of(relay: HostRelay) -> User:
@@ -57,7 +59,7 @@ def send(user: User, *recipients: str) -> str:
 
 def await_message(user: User, message_id: str) -> bytes:
     assert isinstance(user.relay, HostRelay)
-    return user.relay.place.run(lambda: user.await_message(message_id, 40))
+    return user.relay.place.run(lambda: user.await_message(message_id))
 
 
 def test_two_addresses_exchange_mail_with_nothing_configured(
@@ -113,7 +115,7 @@ def test_an_address_with_a_web_server_in_clear_alone_is_reached(
 def connected(host: Host, relay: HostRelay, port: int, count: int) -> list[socket.socket]:
     """Open connections from one host to another."""
     there = (relay.place.address, port)
-    return host.run(lambda: [socket.create_connection(there, 20) for _ in range(count)])
+    return host.run(lambda: [socket.create_connection(there, PATIENCE_S) for _ in range(count)])
 
 
 def greeting(client: socket.socket) -> str:

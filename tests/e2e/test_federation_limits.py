@@ -31,6 +31,7 @@ from tests.e2e.rawsmtp import RawSmtp, Reply
 from tests.e2e.relay import wait_until
 from tests.e2e.test_full_disk import fill
 from tests.e2e.users import Said, User, by_https, by_smtp, post
+from tests.patience import PATIENCE_S
 
 PEER = "peer.test"
 CAROL = f"carol@{PEER}"
@@ -176,8 +177,8 @@ def test_large_messages_at_once_take_little_memory(relay: FederatedRelay, face: 
         for sender in senders:
             sender.start()
         for sender in senders:
-            sender.join(60)
-        wait_until("all of it is there", lambda: spooled_octets(relay) >= 39 * len(octets), 60)
+            sender.join(PATIENCE_S)
+        wait_until("all of it is there", lambda: spooled_octets(relay) >= 39 * len(octets))
         assert peak_kib(relay) - before < 40 * 1024
     finally:
         for client in clients:
@@ -193,7 +194,7 @@ def beginning(relay: FederatedRelay, face: str, bob: User, size: int) -> ssl.SSL
         assert client.envelope(CAROL, [bob.address]).code == 354
         assert isinstance(client.socket, ssl.SSLSocket)
         return client.socket
-    plain = socket.create_connection(("127.0.0.1", relay.ports["https"]), 30)
+    plain = socket.create_connection(("127.0.0.1", relay.ports["https"]), PATIENCE_S)
     secured = wire.tls().wrap_socket(plain)
     fields = f"Host: a.test\r\nX-Mail-From: {CAROL}\r\nX-Mail-To: {bob.address}\r\n"
     head = f"POST /mxdeliv HTTP/1.1\r\n{fields}Content-Length: {size + 1}\r\n\r\n"

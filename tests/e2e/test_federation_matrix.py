@@ -25,6 +25,7 @@ from tests.e2e.hosts import Peer, relay_without_web
 from tests.e2e.peers import Answer, HttpPeer, SmtpPeer, SmtpScript
 from tests.e2e.rawsmtp import RawSmtp
 from tests.e2e.users import Door, Said, User, by_https, by_smtp
+from tests.patience import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def by_smtp_in_clear(
 
 def by_http(relay: FederatedRelay, sender: str, recipients: Sequence[str], octets: bytes) -> Said:
     """As madmail writes between addresses: in clear, all recipients in one field."""
-    client = http.client.HTTPConnection("127.0.0.1", relay.ports["http"], timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", relay.ports["http"], timeout=PATIENCE_S)
     headers = {"X-Mail-From": sender, "X-Mail-To": ",".join(recipients)}
     client.request("POST", "/mxdeliv", octets, headers)
     response = client.getresponse()
@@ -231,7 +232,9 @@ def by_curl(*options: str) -> Door:
             url,
         ]
         command += [word for one in fields for word in ("-H", one)]
-        done = subprocess.run(command, input=octets, capture_output=True, check=True, timeout=30)
+        done = subprocess.run(
+            command, input=octets, capture_output=True, check=True, timeout=PATIENCE_S
+        )
         body, version, status = done.stdout.decode().rsplit(" ", 2)
         assert version == ("2" if "--http2" in options else "1.1")
         return Said(int(status), body.strip())

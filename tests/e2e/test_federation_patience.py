@@ -21,7 +21,8 @@ from tests.e2e import wire
 from tests.e2e.dns_zone import Trouble
 from tests.e2e.federation import FederatedRelay, Network, network
 from tests.e2e.hosts import Peer, relay_of, waiting, why
-from tests.e2e.peers import Answer, Listener, Mute, SmtpPeer
+from tests.e2e.listener import Listener
+from tests.e2e.peers import Answer, Mute, SmtpPeer
 from tests.e2e.rawsmtp import RawSmtp
 from tests.e2e.relay import wait_until
 from tests.e2e.test_clock import Timepiece

@@ -106,8 +106,8 @@ def test_the_mail_of_a_killed_process_goes_on_from_another(net: Network) -> None
         wait_until("all came", lambda: len(ids_of(peer)) == len(sent), 45 + PATIENCE_S)
         await_empty_queue(other)
         assert ids_of(peer) == set(sent)
-    assert other.said("queue_taken_over") == 1
     assert other.stop() == 0
+    assert other.said("queue_taken_over") == 1, "all of its log was read"
     assert not crashes_of(other)
     net.relays.clear()  # one was killed, the other has ended well
     server.drop_database(url)

@@ -191,6 +191,7 @@ def test_the_log_names_nobody(net: Network, relay: FederatedRelay, peer: Peer) -
             door(relay, peer.user(canary), [recipient], signer.sign(octets))
             door(relay, peer.user(canary), [recipient], octets)
             sent.append(message_id)
+    relay.reload()  # that this is in the log says that all before it was read
     text = "\n".join(relay.errors)
     private = [canary, user.address, user.address.partition("@")[0], peer.address, "127.0.1."]
     for word in (*private, *(message_id.strip("<>") for message_id in sent)):

@@ -18,6 +18,7 @@ from tests.e2e import raw, wire
 from tests.e2e.promises import SentMail, check_stored
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import Relay, wait_until
+from tests.patience import PATIENCE_S
 
 FROZEN_S = float(os.environ.get("CHATMAIL_TEST_FROZEN_S", "5"))
 MESSAGES = 40
@@ -37,7 +38,7 @@ def test_a_process_that_was_stopped_loses_and_doubles_nothing(relay: Relay) -> N
         while pending:
             with contextlib.suppress(smtplib.SMTPServerDisconnected):
                 client = wire.smtp(relay, *account)
-                client.sock.settimeout(30 + FROZEN_S)
+                client.sock.settimeout(PATIENCE_S + FROZEN_S)
                 try:
                     while pending:
                         message_id, octets = pending[0]
@@ -64,14 +65,14 @@ def test_a_process_that_was_stopped_loses_and_doubles_nothing(relay: Relay) -> N
         relay.process.send_signal(signal.SIGSTOP)
         slow.send(octets[50_000:90_000])
         with raw.RawImap(relay, "imap") as waiting:  # the kernel takes the connection
-            waiting.socket.settimeout(30 + FROZEN_S)
+            waiting.socket.settimeout(PATIENCE_S + FROZEN_S)
             time.sleep(FROZEN_S)
             _go_on(relay)
             waiting.greet()
         assert slow.content(octets[90_000:]).code == 250
         sent[0].acknowledged.add(half)
         for thread in threads:
-            thread.join(60 + FROZEN_S)
+            thread.join(PATIENCE_S + FROZEN_S)
         assert not any(thread.is_alive() for thread in threads)
         total = MESSAGES * len(senders) + 1
         while f"* {total} EXISTS\r\n".encode() != idler.response().octets:

@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 from tests.e2e.cores import Cores, await_text, introduce
 from tests.e2e.relay import Relay
 from tests.e2e.test_page import CHROMIUM, FLAGS
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not shutil.which(CHROMIUM), reason="needs a Chromium")
 
@@ -21,6 +22,7 @@ def test_account_from_the_page_works_in_a_core(relay: Relay, cores: Cores) -> No
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(ignore_https_errors=True)
+        page.set_default_timeout(PATIENCE_S * 1000)
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text))
         page.goto(f"https://127.0.0.1:{relay.ports['https']}/")
@@ -28,7 +30,9 @@ def test_account_from_the_page_works_in_a_core(relay: Relay, cores: Cores) -> No
         link = page.get_by_role("link", name="Open in Delta Chat")
         link.wait_for()
         href = link.get_attribute("href")
-        shot = page.locator(".qr img").screenshot()
+        code = page.locator(".qr img")
+        code.evaluate("image => image.decode()")  # it is drawn later than the link beside it
+        shot = code.screenshot()
         browser.close()
     decoded = zxingcpp.read_barcodes(PIL.Image.open(io.BytesIO(shot)))[0].text
     assert decoded == href

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import imaplib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.e2e.mailbox import newcomer
 from tests.e2e.raw import client
 from tests.e2e.rawsmtp import submitter
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.stopwatch import Stopwatch
 from tests.e2e.test_settings import said, tool
 from tests.e2e.web import Web
 
@@ -53,15 +53,16 @@ def test_the_relay_passes_its_own_test(relay: Relay) -> None:
 def test_a_ban_ends_open_sessions_at_once_and_keeps_the_name(relay: Relay) -> None:
     """Spec policy T-22, admin 10.30: IDLE and SMTP within a second, JIT until the ban is lifted."""
     account = newcomer(relay)
+    stopwatch = Stopwatch(relay)
     with client(relay, account, "INBOX") as raw, submitter(relay, account) as smtp:
         raw.idle()
         session = wire.imap(relay, *account)
         said(relay, "accounts", "ban", account[0], "spam")
-        began = time.monotonic()
+        stopwatch.start()
         assert raw.idle_line().startswith(b"* BYE")
         assert smtp.line().startswith(b"421 ")
         assert smtp.is_closed()
-        took = time.monotonic() - began
+        took = stopwatch.elapsed_s()
         wait_until("the session ended", lambda: is_gone(session))
         session.shutdown()
     print(f"sessions ended {took * 1000:.0f} ms after the answer")

@@ -181,6 +181,7 @@ class Couriers:
         retries = [one.due_s for one in attempted.verdicts if one.kind is SettlementKind.RETRY]
         if retries:
             lane.next_due_s, lane.has_backlog = min(lane.next_due_s, *retries), True
+            lane.noted_at = trio.current_time()
 
     async def hand_back(self) -> bool:
         """Return what was not attempted, as it was; False: there was nothing."""

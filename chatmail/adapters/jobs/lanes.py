@@ -66,6 +66,7 @@ class Lane:
         has_backlog: something waits in the queue for a later time.
         host: where its last courier went; other destinations may be there, too (A7.4).
         starts_at: nothing is claimed before (loop time). flushed_at: the last wake-up of all.
+        noted_at: when a courier last put something off (loop time).
     """
 
     domain: str
@@ -77,6 +78,7 @@ class Lane:
     host: str = ""
     starts_at: float = -math.inf
     flushed_at: float = -math.inf
+    noted_at: float = -math.inf
 
 
 @attrs.define(eq=False)

@@ -249,11 +249,15 @@ class OutboundRunner:
         is_first, self._looked_at = self._looked_at == -math.inf, trio.current_time()
         self._look_pause_s = max(LOOK_S, LOOK_SHARE * (self._looked_at - now))
         for lane in self._lanes.in_turn():
-            lane.next_due_s, lane.has_backlog = math.inf, False
+            if lane.noted_at < now:
+                lane.next_due_s, lane.has_backlog = math.inf, False
+            else:  # put off while we were reading: what we read may be older
+                self._is_stale = True
         for backlog in backlogs:
             if backlog.next_due_s is not None:
                 lane = self._lanes.lane(backlog.domain)
-                lane.next_due_s, lane.has_backlog = backlog.next_due_s, True
+                lane.next_due_s = min(lane.next_due_s, backlog.next_due_s)
+                lane.has_backlog = True
                 if is_first:
                     lane.starts_at = self._spread()
         self._lanes.forget_empty(self._looked_at)

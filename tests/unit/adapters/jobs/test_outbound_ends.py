@@ -185,6 +185,33 @@ async def test_an_operators_retry_is_followed_at_once(autojump_clock: trio.abc.C
         assert len(relay.transport.attempts) == tried + 1
 
 
+async def test_what_is_put_off_during_a_look_is_not_forgotten(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    relay, runner = make()
+    relay.transport.on(None, PEER, refuses("450 4.2.0 Later"))
+    relay.schedule(start_delay_s=0.0, schedule_s=(3.0,))
+    backlogs, is_slow = relay.queue.backlogs, False
+
+    async def read_long_ago():  # type: ignore[no-untyped-def]
+        found = await backlogs()
+        await trio.sleep(1 if is_slow else 0)
+        return found
+
+    relay.queue.backlogs = read_long_ago  # type: ignore[method-assign]
+    async with running(relay, runner) as live:
+        await trio.sleep(1)
+        is_slow = True
+        letter = await live.letter()
+        relay.enqueue("carol@other.test")  # has the runner look, while the letter is leased
+        await trio.sleep(0.5)
+        assert await runner.try_now(letter, 1.0) is None
+        assert len(relay.transport.attempts) == 1
+        is_slow = False
+        await trio.sleep(6)
+        assert [a.hop.host for a in relay.transport.attempts].count(PEER) >= 2
+
+
 async def test_whoever_may_be_taken_for_dead_takes_its_hands_off(
     autojump_clock: trio.abc.Clock,
 ) -> None:
