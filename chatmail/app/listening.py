@@ -25,10 +25,16 @@ WEB: Final = ("http", "https")
 
 @attrs.frozen
 class _Open:
-    """One listener that accepts: what was asked, what it is bound to, how to stop it."""
+    """One listener that accepts: what it is bound to, and how to stop it."""
 
     addresses: tuple[tuple[str, int], ...]
     scope: trio.CancelScope
+    is_closed: trio.Event
+
+    async def close(self) -> None:
+        """Refuse connections from now on."""
+        self.scope.cancel()
+        await self.is_closed.wait()
 
 
 class Listening:
@@ -55,7 +61,8 @@ class Listening:
     async def follow(self, boot: BootConfig) -> None:
         """Open what `boot` wants and is not open, then close what it no longer wants.
 
-        New ones are bound before old ones stop; connections live on either way.
+        New ones are bound before old ones stop, which are closed when this returns; connections
+        live on either way.
         Raises:  BindError: an address cannot be used; what was open stays open.
         """
         wanted = dict.fromkeys(
@@ -66,7 +73,7 @@ class Listening:
         self._recognise(wanted)
         await self._open_new([key for key in wanted if key not in self._open])
         for key in [key for key in self._open if key not in wanted]:
-            self._open.pop(key).scope.cancel()
+            await self._open.pop(key).close()
         self._open = {key: self._open[key] for key in wanted}
         addresses = self.addresses()
         self._relay.site.bound({face: port for face, _, port in reversed(addresses)})
@@ -122,20 +129,23 @@ class Listening:
         accept, sessions = self._accept, self._sessions
         if accept is None or sessions is None:
             raise LocalProtocolError("live_in comes first")
-        scope = trio.CancelScope()
+        scope, is_closed = trio.CancelScope(), trio.Event()
         addresses = tuple(bound_address(sock) for sock in sockets)
 
         async def accepting(*, task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
-            with scope:
-                await serve_listener(
-                    sockets,
-                    self._relay.listeners[key[0]],
-                    self._relay.keeper,
-                    self._relay.turns,
-                    sessions,
-                    self._relay.log,
-                    task_status=task_status,
-                )
+            try:
+                with scope:
+                    await serve_listener(
+                        sockets,
+                        self._relay.listeners[key[0]],
+                        self._relay.keeper,
+                        self._relay.turns,
+                        sessions,
+                        self._relay.log,
+                        task_status=task_status,
+                    )
+            finally:
+                is_closed.set()
 
         await accept.start(accepting)
-        self._open[key] = _Open(addresses, scope)
+        self._open[key] = _Open(addresses, scope, is_closed)
