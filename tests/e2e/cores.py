@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from deltachat_rpc_client import Account, DeltaChat, EventType, Rpc
+from deltachat_rpc_client.const import MessageState
 
-from tests.e2e.relay import Relay
+from tests.e2e.relay import Relay, wait_until
 from tests.patience import PATIENCE_S
+
+_DELIVERED = (MessageState.OUT_DELIVERED, MessageState.OUT_MDN_RCVD)
 
 
 def rpc_server_path() -> str:
@@ -102,11 +105,33 @@ def await_text(account: Account, text: str) -> Any:
                 return message
 
 
-def await_delivered(account: Account, messages: Sequence[Any]) -> None:
-    """Wait until messages of an account were taken by its relay, in whatever order."""
-    wanted = {message.id for message in messages}
-    while wanted:
-        wanted.discard(account.wait_for_event(EventType.MSG_DELIVERED).msg_id)
+def await_delivered(messages: Iterable[Any], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until messages were taken by their relay.
+
+    Of many messages events alone do not tell: core drops the oldest events when they are read late.
+    """
+    waiting = list(messages)
+
+    def all_left() -> bool:
+        while waiting and waiting[-1].get_snapshot().state in _DELIVERED:
+            waiting.pop()
+        return not waiting
+
+    wait_until("all messages have left", all_left, timeout_s)
+
+
+def await_texts(chat: Any, texts: Iterable[str], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until messages with all these texts are in a chat; see `await_delivered`."""
+    wanted, known = set(texts), set[int]()
+
+    def all_came() -> bool:
+        for message in chat.get_messages():
+            if message.id not in known:
+                known.add(message.id)
+                wanted.discard(message.get_snapshot().text)
+        return not wanted
+
+    wait_until("all texts have come", all_came, timeout_s)
 
 
 def introduce(first: Account, second: Account) -> tuple[Any, Any]:

@@ -11,10 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deltachat_rpc_client import Account, EventType, Message
+from deltachat_rpc_client import EventType, Message
 from deltachat_rpc_client.const import MessageState
 
-from tests.e2e.cores import Cores, await_delivered, await_event, await_text, introduce
+from tests.e2e.cores import (
+    Cores,
+    await_delivered,
+    await_event,
+    await_text,
+    await_texts,
+    introduce,
+)
 from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
 from tests.e2e.hosts import relay_without_web
 
@@ -167,15 +174,6 @@ def test_a_ten_megabyte_file_crosses_unharmed(
     assert received == hashlib.sha256(content).hexdigest()
 
 
-def await_texts(account: Account, texts: set[str]) -> None:
-    """Wait until messages with all these texts have arrived, in any order."""
-    wanted = set(texts)
-    while wanted:
-        event = account.wait_for_event()
-        if event.kind in (EventType.INCOMING_MSG, EventType.MSGS_CHANGED) and event.msg_id:
-            wanted.discard(account.get_message_by_id(event.msg_id).get_snapshot().text)
-
-
 def test_a_peer_that_was_away_gets_everything(
     a: FederatedRelay, b: FederatedRelay, cores: Cores
 ) -> None:
@@ -189,7 +187,7 @@ def test_a_peer_that_was_away_gets_everything(
     assert queue_depth(a) == 5
     b.start()
     bob.start_io()
-    await_texts(bob, texts)
+    await_texts(bob_chat, texts)
     await_empty_queue(a)
     got = [m.get_snapshot().text for m in bob_chat.get_messages()]
     assert sorted(text for text in got if text in texts) == sorted(texts)
@@ -204,7 +202,7 @@ def test_a_relay_killed_with_a_full_queue_loses_nothing(
     b.stop()
     texts = {f"message {at:02}" for at in range(20)}
     sent = [alice_chat.send_text(text) for text in sorted(texts)]
-    await_delivered(alice, sent)
+    await_delivered(sent)
     alice.stop_io()
     a.kill()
     a.start()
@@ -212,7 +210,7 @@ def test_a_relay_killed_with_a_full_queue_loses_nothing(
     b.start()
     bob.start_io()
     alice.start_io()
-    await_texts(bob, texts)
+    await_texts(bob_chat, texts)
     await_empty_queue(a)
     got = [m.get_snapshot().text for m in bob_chat.get_messages()]
     assert len([text for text in got if text in texts]) == 20
