@@ -46,7 +46,7 @@ def test_imapclient_uploads_several_at_once(relay: Relay) -> None:
         told = str(other.multiappend("INBOX", octets))
         assert re.search(r"\[APPENDUID \d+ 1:3\]", told), told
     assert messages(relay, account) == octets
-    assert spooled(relay) == []
+    wait_until("the spool is empty", lambda: not spooled(relay))
 
 
 def test_each_literal_is_judged_before_it_is_sent(relay: Relay) -> None:

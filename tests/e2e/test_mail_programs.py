@@ -17,6 +17,7 @@ from tests.e2e.mailbox import append, count, messages
 from tests.e2e.programs import far_flags, message_id, run
 from tests.e2e.raw import Sender, client, newcomer, running
 from tests.e2e.relay import Relay
+from tests.patience import PATIENCE_S
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -231,11 +232,11 @@ class Interimap:
             yield
         finally:
             running.terminate()
-            running.wait(10)
+            running.wait(PATIENCE_S)
 
     def soon_equal(self, count: int, flag: str = "", flagged: int = 0, name: str = "INBOX") -> None:
         """Wait until both sides have the same, so many messages, so many of them with a flag."""
-        deadline = time.monotonic() + 20  # it asks by itself after 15 minutes only
+        deadline = time.monotonic() + PATIENCE_S  # it asks by itself after 15 minutes only
         while True:
             near, far = (far_flags(self.relay, one, name) for one in (self.near, self.far))
             has_flags = sum(flag in flags for flags in near.values()) == flagged if flag else True
