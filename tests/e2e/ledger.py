@@ -18,9 +18,11 @@ from tests.e2e import wire
 from tests.e2e.mailbox import stored
 from tests.e2e.rawsmtp import Lost, RawSmtp, plain
 from tests.e2e.relay import Relay
+from tests.patience import PATIENCE_S
 
 Account = tuple[str, str]
-SETTLE_S = 60
+SETTLE_S = 2 * PATIENCE_S
+"""A client in the middle of a message waits for half of it for one reply alone."""
 PAUSE_S = 0.05
 """Between a failure and the next attempt; Delta Chat core waits longer."""
 

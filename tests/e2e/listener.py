@@ -24,6 +24,7 @@ class Listener:
         self._socket.listen(64)
         self.address, self.port = address, port
         self.connections = 0
+        self.stalls = 0  # how often it began to
         self.waits_s: list[float] = []  # how long the other side stayed where a script stalls
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -97,6 +98,7 @@ class Listener:
         """Neither read nor write from here on, and note how long the other side waits."""
         poll, since = select.poll(), time.monotonic()
         poll.register(connection, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        self.stalls += 1
         if poll.poll(PATIENCE_S * 1000):
             self.waits_s.append(time.monotonic() - since)
 

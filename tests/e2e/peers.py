@@ -283,6 +283,7 @@ class HttpPeer(Listener):
         self.pages: dict[str, Answer] = {}
         self.requests: list[Request] = []
         self.octets_per_s = 0
+        self.octets_read = 0
         self.reads_bodies = True
         super().__init__(address, port)
 
@@ -333,8 +334,11 @@ class HttpPeer(Listener):
         while length > 0 and (piece := stream.read(min(length, 16384))):
             pieces.append(piece)
             length -= len(piece)
+            self.octets_read += len(piece)
             if self.octets_per_s:
                 time.sleep(len(piece) / self.octets_per_s)
+        if length > 0:
+            raise EOFError  # torn: no request
         return b"".join(pieces)
 
     def _answer(self, request: Request) -> Answer:

@@ -6,7 +6,6 @@ import email
 import email.policy
 import http.client
 import re
-import smtplib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -185,9 +184,3 @@ def post(
         return response.status, response.read(), response.headers
     finally:
         client.close()
-
-
-def is_listening(relay: Relay) -> bool:
-    """Say whether port 25 of a relay answers."""
-    with smtplib.SMTP("127.0.0.1", relay.ports["smtp"], timeout=2) as client:
-        return client.noop()[0] == 250

@@ -84,6 +84,7 @@ class OutboundRunner:
     _is_stale: bool = attrs.field(init=False, default=True)
     _looked_at: float = attrs.field(init=False, default=-math.inf)
     _look_pause_s: float = attrs.field(init=False, default=LOOK_S)
+    _look_took_s: float = attrs.field(init=False, default=0.0)
     _contacts: set[str] = attrs.field(init=False, factory=set)
 
     def _new_couriers(self) -> Couriers:
@@ -247,7 +248,10 @@ class OutboundRunner:
             self._is_stale = True
             raise
         is_first, self._looked_at = self._looked_at == -math.inf, trio.current_time()
-        self._look_pause_s = max(LOOK_S, LOOK_SHARE * (self._looked_at - now))
+        took_s, before_s = self._looked_at - now, self._look_took_s
+        # The lesser of two: a process that was stopped in one of them was not busy with it.
+        self._look_pause_s = max(LOOK_S, LOOK_SHARE * min(took_s, before_s))
+        self._look_took_s = took_s
         for lane in self._lanes.in_turn():
             if lane.noted_at < now:
                 lane.next_due_s, lane.has_backlog = math.inf, False

@@ -212,6 +212,29 @@ async def test_what_is_put_off_during_a_look_is_not_forgotten(
         assert [a.hop.host for a in relay.transport.attempts].count(PEER) >= 2
 
 
+async def test_a_process_that_was_stopped_in_a_look_looks_again_soon(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    relay, runner = make()
+    backlogs, looks = relay.queue.backlogs, 0
+
+    async def slow_once():  # type: ignore[no-untyped-def]
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await trio.sleep(2)
+        return await backlogs()
+
+    relay.queue.backlogs = slow_once  # type: ignore[method-assign]
+    async with running(relay, runner):
+        await trio.sleep(1)
+        relay.enqueue(BOB)
+        await trio.sleep(2.5)
+        relay.enqueue("carol@other.test")
+        await trio.sleep(1)
+        assert relay.waiting() == {}
+
+
 async def test_whoever_may_be_taken_for_dead_takes_its_hands_off(
     autojump_clock: trio.abc.Clock,
 ) -> None:
