@@ -22,6 +22,7 @@ import pytest
 from tests.e2e import raw, wire
 from tests.e2e.raw import RawImap, TunedRelay
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.watch import Watch
 
 pytestmark = pytest.mark.alone
 
@@ -161,7 +162,7 @@ def test_a_crowd_beyond_the_cap_is_refused_and_the_rest_served(tmp_path: Path) -
         with (
             raw.client(relay, bob, "INBOX") as reader,
             Crowd(relay, "imap") as crowd,
-            raw.Watch(relay) as watch,
+            Watch(relay) as watch,
         ):
             crowd.come(SOCKETS)
             greeted, refused, closed = crowd.greetings(within_s=60)

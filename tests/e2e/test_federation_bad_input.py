@@ -15,9 +15,9 @@ from tests.e2e.federation import FederatedRelay, Network, Signer
 from tests.e2e.federation_fixtures import bob as bob
 from tests.e2e.federation_fixtures import net as net
 from tests.e2e.federation_fixtures import relay as relay
-from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.rawsmtp import RawSmtp
 from tests.e2e.users import Said, User, by_https, by_smtp, post
+from tests.e2e.watch import forget_peak, peak_kib, resident_kib
 
 PEER = "peer.test"
 CAROL = f"carol@{PEER}"

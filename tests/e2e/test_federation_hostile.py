@@ -19,9 +19,9 @@ from tests.e2e.federation_fixtures import peer as peer
 from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer, relay_of, verifies, waiting, why
 from tests.e2e.listener import Listener
-from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.relay import wait_until
 from tests.e2e.users import Said, User, by_https, by_smtp
+from tests.e2e.watch import forget_peak, peak_kib, resident_kib
 from tests.pace import slowdown
 
 MIB = 1024 * 1024

@@ -26,11 +26,11 @@ from tests.e2e.federation_fixtures import net as net
 from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.hosts import Peer
 from tests.e2e.mailbox import spooled
-from tests.e2e.raw import forget_peak, peak_kib, resident_kib
 from tests.e2e.rawsmtp import RawSmtp, Reply
 from tests.e2e.relay import wait_until
 from tests.e2e.test_full_disk import fill
 from tests.e2e.users import Said, User, by_https, by_smtp, post
+from tests.e2e.watch import forget_peak, peak_kib, resident_kib
 from tests.patience import PATIENCE_S
 
 PEER = "peer.test"

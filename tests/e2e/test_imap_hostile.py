@@ -15,19 +15,10 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.databases import IS_POSTGRESQL
-from tests.e2e.raw import (
-    Closed,
-    RawImap,
-    Sender,
-    Watch,
-    client,
-    fill,
-    newcomer,
-    resident_kib,
-    running,
-)
+from tests.e2e.raw import Closed, RawImap, Sender, client, fill, newcomer, running
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.stopwatch import Stopwatch
+from tests.e2e.watch import Watch, resident_kib
 
 MIB = 1024
 SESSIONS = 30

@@ -26,11 +26,11 @@ from tests.e2e.raw import (
     fill,
     in_parallel,
     newcomer,
-    resident_kib,
     running,
 )
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.stopwatch import Stopwatch
+from tests.e2e.watch import resident_kib
 from tests.pace import slowdown
 
 KEEPALIVE_S = 60

@@ -23,19 +23,10 @@ import pytest
 
 from tests.e2e import wire
 from tests.e2e.hostile import ATTACKS
-from tests.e2e.raw import (
-    RawImap,
-    Sender,
-    client,
-    fill,
-    forget_peak,
-    newcomer,
-    peak_kib,
-    resident_kib,
-    running,
-)
+from tests.e2e.raw import RawImap, Sender, client, fill, newcomer, running
 from tests.e2e.relay import Relay, wait_until
 from tests.e2e.stopwatch import Stopwatch
+from tests.e2e.watch import forget_peak, peak_kib, resident_kib
 from tests.pace import slowdown
 
 pytestmark = pytest.mark.alone
