@@ -76,6 +76,13 @@ def waiting(user: User, domain: str) -> int:
         return int(db.execute(query, (domain,)).fetchone()[0])
 
 
+def attempts(user: User, domain: str) -> int:
+    """How often a delivery to a domain was tried that still waits."""
+    with user.relay.rows() as db:
+        query = "SELECT coalesce(max(attempts), 0) FROM outbound_recipients WHERE domain = ?"
+        return int(db.execute(query, (domain,)).fetchone()[0])
+
+
 def why(user: User, domain: str) -> str:
     """What the operator is told of a destination."""
     done = relay_of(user).run("queue", "why", domain, "--json", check=False)

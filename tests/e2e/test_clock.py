@@ -10,46 +10,17 @@ import os
 import smtplib
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import pytest
 
 from tests.e2e import raw, wire
 from tests.e2e.raw import RawImap, TunedRelay
 from tests.e2e.relay import Relay, wait_until
+from tests.e2e.timepiece import Timepiece
 
 SECTIONS = '[imap]\nidle_keepalive = "60s"\n'
 WAITS_FOR_KEEPALIVES = "CHATMAIL_TEST_KEEPALIVES" in os.environ  # a minute each
-
-
-class Timepiece:
-    """The relay's idea of the time of day."""
-
-    def __init__(self, folder: Path) -> None:
-        libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-        if not libraries:
-            pytest.skip("libfaketime is not installed")
-        self._file = folder / "time"
-        self.jump(timedelta())
-        self.env = {
-            "LD_PRELOAD": str(libraries[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-
-    def jump(self, distance: timedelta) -> None:
-        """Set the clock to so far from the true time."""
-        draft = self._file.with_suffix(".new")
-        draft.write_text(f"{distance.total_seconds():+.0f}\n")
-        draft.rename(self._file)
-        self.distance = distance
-
-    def now(self) -> datetime:
-        """What the relay takes for now."""
-        return datetime.now(UTC) + self.distance
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.e2e.federation_fixtures import net as net
 from tests.e2e.federation_fixtures import peer as peer
 from tests.e2e.hosts import Peer, verifies, why
 from tests.e2e.relay import wait_until
-from tests.e2e.test_clock import Timepiece
+from tests.e2e.timepiece import Timepiece
 from tests.e2e.users import User
 
 

@@ -1,4 +1,4 @@
-"""How long we wait for other people's servers, and how long we remember: hours in seconds.
+"""How long we wait for other people's servers, and for those who come to us: hours in seconds.
 
 libfaketime answers for the clocks of the relays here, and a test moves them forward when it has
 seen what the relay waits for. Between these moves they go as ours: whoever is kept from running
@@ -10,22 +10,22 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tests.e2e import wire
-from tests.e2e.dns_zone import Trouble
-from tests.e2e.federation import FederatedRelay, Network, network
-from tests.e2e.hosts import Peer, relay_of, waiting, why
+from tests.e2e.federation import FederatedRelay, Network
+from tests.e2e.federation_fixtures import net as net
+from tests.e2e.federation_fixtures import peer as peer
+from tests.e2e.hosts import Peer, attempts, relay_of, waiting, why
 from tests.e2e.listener import Listener
 from tests.e2e.peers import Answer, Mute, SmtpPeer
 from tests.e2e.rawsmtp import RawSmtp
 from tests.e2e.relay import wait_until
-from tests.e2e.test_clock import Timepiece
+from tests.e2e.timepiece import Timepiece, later, user_by_clock
 from tests.e2e.users import User
 from tests.patience import PATIENCE_S
 
@@ -38,26 +38,6 @@ STRIDE_S = 5
 
 LARGE = 8_000_000
 """More than a kernel keeps for a peer that does not read."""
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("patience")) as net:
-        yield net
-
-
-def user_by_clock(net: Network, name: str, env: dict[str, str], **queue: str) -> User:
-    """A user of a relay that goes by another clock."""
-    relay = net.relay(name, starts=False, queue=queue)
-    relay.env = env
-    relay.start()
-    net.publish_key(relay)
-    return User.of(relay)
-
-
-@pytest.fixture
-def peer(net: Network) -> Peer:
-    return Peer(net)
 
 
 # --- what is waited for --------------------------------------------------------------------------
@@ -92,11 +72,6 @@ def elapse(hasty: User, watch: Timepiece) -> Elapse:
 
 
 Elapse = Callable[[float], None]
-
-
-def later(clock: Timepiece, **distance: float) -> None:
-    """Have time pass."""
-    clock.jump(clock.distance + timedelta(**distance))
 
 
 def expect_left(listener: Listener, seconds: float, elapse: Elapse) -> None:
@@ -280,6 +255,8 @@ def secured(client: RawSmtp) -> ssl.SSLSocket:
 def idle_head(relay: FederatedRelay) -> ssl.SSLSocket:
     plain = socket.create_connection(("127.0.0.1", relay.ports["https"]), PATIENCE_S)
     client = wire.tls().wrap_socket(plain)
+    # Nagle's algorithm keeps octets back for 40 ms, in which minutes pass for the hasty relay.
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(b"POST /mxdeliv HTTP/1.1\r\nHost: x\r\nX-Mail-From: c@peer.test\r\n")
     return client
 
@@ -336,90 +313,18 @@ def is_silent(client: ssl.SSLSocket) -> bool:
     return False
 
 
-# --- what is remembered --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def clock(tmp_path_factory: pytest.TempPathFactory) -> Timepiece:
-    return Timepiece(tmp_path_factory.mktemp("clock"))
-
-
-@pytest.fixture(scope="module")
-def patient(net: Network, clock: Timepiece) -> User:
-    """A user of the relay whose time of day a test sets, forward only."""
-    return user_by_clock(net, "patient.test", clock.env)
-
-
-def test_a_name_that_does_not_exist_is_given_up_after_an_hour(
-    patient: User, clock: Timepiece
-) -> None:
-    """A2.5, H15: resolvers are flaky; after an hour the sender is told."""
-    message_id, reply = patient.send("bob@nowhere.test")
-    assert reply.code == 250
-    later(clock, minutes=50)
-    try_again(patient, "nowhere.test")
-    assert waiting(patient, "nowhere.test") == 1
-    later(clock, minutes=11)
-    relay_of(patient).run("queue", "retry", "nowhere.test")
-    report = patient.await_report(message_id)
-    assert report.failed == {"bob@nowhere.test": "5.1.2"}
-    assert waiting(patient, "nowhere.test") == 0
-
-
-def try_again(user: User, domain: str) -> None:
-    """Have what waits for a domain attempted, and wait until it was."""
-    before = attempts(user, domain)
-    relay_of(user).run("queue", "retry", domain)
-    wait_until("it was tried again", lambda: attempts(user, domain) > before)
-
-
-def attempts(user: User, domain: str) -> int:
-    with user.relay.rows() as db:
-        query = "SELECT coalesce(max(attempts), 0) FROM outbound_recipients WHERE domain = ?"
-        return int(db.execute(query, (domain,)).fetchone()[0])
-
-
-def test_a_name_whose_servers_fail_is_kept_for_two_days(
-    net: Network, patient: User, clock: Timepiece
-) -> None:
-    """A2.5, A7.1: that is their trouble, not the address's."""
-    with net.dns.zone.trouble(Trouble.SERVFAIL, "broken.test"):
-        message_id, _ = patient.send("bob@broken.test")
-        for _ in range(2):
-            later(clock, hours=23)
-            try_again(patient, "broken.test")
-            assert waiting(patient, "broken.test") == 1
-        later(clock, hours=3)
-        patient.relay.restart()  # age is looked at once a minute, and at the start
-        report = patient.await_report(message_id)
-    assert "4.4.3" in report.diagnostics
-
-
-def test_a_web_site_is_asked_again_after_a_day_and_then_after_two(
-    patient: User, clock: Timepiece, peer: Peer
-) -> None:
-    """A8.1: the time doubles while it stays a web site."""
-    with peer.web(Answer(404, b"not found")) as web, peer.smtp() as mail:
-        asked = []
-        for hours in (0, 23, 2, 25, 22, 2):
-            later(clock, hours=hours)
-            patient.send(peer.user())
-            mail.await_deliveries(len(asked) + 1)
-            asked.append(len(web.posts))
-        assert asked == [1, 1, 2, 2, 2, 3]
-        wait_until("nothing waits", lambda: waiting(patient, peer.domain) == 0)
-
-
-def test_a_broken_web_server_is_asked_again_after_half_an_hour(
-    patient: User, clock: Timepiece, peer: Peer
-) -> None:
-    """A8.2, and A8.4: once it takes a message it is the first to be asked."""
-    with peer.web(Answer(500, b"oops")) as web, peer.smtp() as mail:
-        asked = []
-        for minutes in (0, 25, 6):
-            later(clock, minutes=minutes)
-            web.answer = Answer() if minutes == 6 else web.answer
-            patient.send(peer.user())
-            wait_until("it went", lambda: waiting(patient, peer.domain) == 0)
-            asked.append((len(web.posts), len(mail.deliveries)))
-        assert asked == [(1, 1), (1, 2), (2, 2)]
+def test_who_drips_is_let_go(hasty: User, elapse: Elapse) -> None:
+    """B1.7: a quarter of an hour without anything finished; octet by octet is no silence."""
+    relay = relay_of(hasty)
+    with idle_commands(relay) as mail, idle_body(relay) as web:
+        drippers = {mail: b"421 4.4.2 ", web: b"HTTP/1.1 408 "}
+        for _ in range(17):
+            elapse(50)
+            for client in drippers:
+                assert is_silent(client)
+                client.setblocking(True)
+                client.sendall(b"x")
+        elapse(50 + 11)
+        for client, words in drippers.items():
+            said = all_of(client)
+            assert said.startswith(words), said
