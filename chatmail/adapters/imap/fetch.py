@@ -62,9 +62,12 @@ async def fetch(session: Session, tag: bytes, command: Fetch) -> bytes:
     """FETCH, UID FETCH."""
     if command.vanished and not session.has_qresync:
         return bad(tag, "QRESYNC is not enabled")
-    uids = session.selected.resolve(command.messages, command.by_uid)
+    selection = session.selected
+    uids = selection.resolve(command.messages, command.by_uid)
     if uids is None:
         return BAD_NUMBER.to(tag)
+    if uids and uids[-1] > selection.known:
+        selection.known = uids[-1]
     if command.changed_since is not None or "MODSEQ" in command.attributes:
         session.has_condstore = True
     if command.vanished:

@@ -19,7 +19,16 @@ from chatmail.domain.wire.imap.view import Permit, SelectedView
 class Selection:
     """The selected mailbox of a session."""
 
-    __slots__ = ("_subscription", "is_dirty", "is_read_only", "mailbox", "own", "saved", "view")
+    __slots__ = (
+        "_subscription",
+        "is_dirty",
+        "is_read_only",
+        "known",
+        "mailbox",
+        "own",
+        "saved",
+        "view",
+    )
 
     def __init__(
         self,
@@ -32,6 +41,8 @@ class Selection:
         self.view = view
         self.is_read_only = is_read_only
         self.is_dirty = False
+        # Up to this UID the client has looked, or was reminded of it.
+        self.known = view.uid_next - 1
         # What `$` stands for: UIDs, which expunges and arrivals leave true (RFC 5182 §2.1).
         self.saved: Sequence[int] = ()
         # Messages the session has put here itself; only kept for NOTIFY.
@@ -56,6 +67,12 @@ class Selection:
         if not by_uid and exceeds(messages, max(view.count, 1)):
             return None
         return resolve(messages, view.uids, view.count, by_uid=by_uid, saved=self.saved)
+
+    @property
+    def is_behind(self) -> bool:
+        """Say whether the client was told of messages that it has not looked at."""
+        view = self.view
+        return view.count > 0 and view.uids[view.count - 1] > self.known
 
     def has_news(self) -> bool:
         """Say whether anything was committed that the client was not told of."""

@@ -259,6 +259,11 @@ class Waits(Output):
             return None
         return self._received(octets)
 
+    def look_again_by(self, when_s: float) -> None:
+        """Have the wait of `receive_or_wake` end by then at the latest."""
+        if self._idle_scope is not None and when_s < self._idle_scope.deadline:
+            self._idle_scope.deadline = when_s
+
     async def pause(self, seconds: float) -> None:
         """Sleep; a drain ends it."""
         await self.flush()

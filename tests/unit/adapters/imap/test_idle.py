@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from chatmail.adapters.imap.idle import AGAIN_S
 from chatmail.adapters.imap.spree import GAP_S, SPREE_S
 from chatmail.domain.wire.imap.view import SelectedView
 from tests.unit.adapters.imap.world import World
@@ -168,9 +169,57 @@ async def test_news_puts_the_keepalive_off(autojump_clock: object) -> None:
         await trio.sleep(200)
         world.deliver()
         assert await client.line() == b"* 1 EXISTS"
+        assert await client.line() == b"* 1 EXISTS"  # it was not looked at
         told = trio.current_time()
         assert await client.line() == b"* OK Still here"
         assert trio.current_time() - told > 200
+
+
+async def test_mail_that_is_not_looked_at_is_told_once_more(autojump_clock: object) -> None:
+    """A client that lost an EXISTS would hear of its mail with the next one."""
+    world = World()
+    async with idling(world) as client:
+        world.deliver()
+        world.deliver()
+        assert await client.line() == b"* 1 EXISTS"
+        assert await client.line() == b"* 2 EXISTS"
+        told = trio.current_time()
+        assert await client.line() == b"* 2 EXISTS"
+        assert trio.current_time() - told == AGAIN_S
+        assert await client.line() == b"* OK Still here"
+        for _ in range(2):
+            await client.send(b"DONE\r\n")
+            assert (await client.line()).endswith(b"OK Idle completed")
+            await client.send(b"i IDLE\r\n")
+            assert await client.line() == b"+ idling"
+            assert await client.line() == b"* OK Still here"
+
+
+async def test_who_looked_at_its_mail_is_not_told_again(autojump_clock: object) -> None:
+    world = World()
+    async with idling(world) as client:
+        world.deliver()
+        assert await client.line() == b"* 1 EXISTS"
+        await client.send(b"DONE\r\nf UID FETCH 1:* (FLAGS)\r\ni IDLE\r\n")
+        while await client.line() != b"+ idling":
+            pass
+        assert await client.line() == b"* OK Still here"
+
+
+async def test_mail_told_in_a_reply_and_not_looked_at_is_told_again_in_idle(
+    autojump_clock: object,
+) -> None:
+    world = World()
+    async with world.session() as client:
+        world.deliver()
+        await client.send(b"n NOOP\r\n")
+        assert await client.line() == b"* 1 EXISTS"
+        assert (await client.line()).startswith(b"n OK")
+        began = trio.current_time()
+        await client.send(b"i IDLE\r\n")
+        assert await client.line() == b"+ idling"
+        assert await client.line() == b"* 1 EXISTS"
+        assert trio.current_time() - began == AGAIN_S
 
 
 async def test_sessions_do_not_all_keep_alive_in_one_instant(autojump_clock: object) -> None:
