@@ -5,45 +5,27 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from tests.builders import make_message
 from tests.e2e import wire
-from tests.e2e.federation import FederatedRelay, Network, Signer
+from tests.e2e.federation import FederatedRelay, Signer
 from tests.e2e.federation_fixtures import bob as bob
 from tests.e2e.federation_fixtures import net as net
 from tests.e2e.federation_fixtures import relay as relay
 from tests.e2e.rawsmtp import RawSmtp
-from tests.e2e.users import Said, User, by_https, by_smtp, post
+from tests.e2e.strangers import CAROL, both_doors, hand
+from tests.e2e.strangers import signer as signer
+from tests.e2e.users import User, by_https, post
 from tests.e2e.watch import forget_peak, peak_kib, resident_kib
 
-PEER = "peer.test"
-CAROL = f"carol@{PEER}"
 BAD_HEADER = "554 5.6.0 Malformed or oversized header"
 BAD_FROM = "500 5.7.1 Invalid FROM "
 SPOOFED = "550 5.7.1 Sender domain is local"
 UNENCRYPTED = "523 5.7.1 Encryption Needed: Invalid Unencrypted Mail"
 TAKEN = "250 2.0.0"
-
-DOORS = [pytest.param(by_smtp, id="smtp"), pytest.param(by_https, id="https")]
-both_doors = pytest.mark.parametrize("door", DOORS)
-
-
-@pytest.fixture(scope="module")
-def signer(net: Network) -> Signer:
-    net.publish(PEER, net.new_address())
-    return net.signer(PEER)
-
-
-def hand(
-    door: object, relay: FederatedRelay, sender: str, to: Sequence[str], octets: bytes
-) -> Said:
-    assert callable(door)
-    said = door(relay, sender, to, octets)
-    assert isinstance(said, Said)
-    return said
 
 
 # --- headers -------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import random
 import statistics
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,9 @@ from tests.e2e.cores import (
     await_texts,
     introduce,
 )
-from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, network, queue_depth
+from tests.e2e.federation import FederatedRelay, Network, await_empty_queue, queue_depth
+from tests.e2e.federation_fixtures import net as net
 from tests.e2e.hosts import relay_without_web
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    with network(tmp_path_factory.mktemp("cores")) as net:
-        yield net
 
 
 @pytest.fixture(scope="module")
