@@ -28,20 +28,14 @@ from tests.e2e.hosts import Peer
 from tests.e2e.mailbox import spooled
 from tests.e2e.rawsmtp import RawSmtp, Reply
 from tests.e2e.relay import wait_until
+from tests.e2e.strangers import CAROL, PEER
+from tests.e2e.strangers import signer as signer
 from tests.e2e.test_full_disk import fill
 from tests.e2e.users import Said, User, by_https, by_smtp, post
 from tests.e2e.watch import forget_peak, peak_kib, resident_kib
 from tests.patience import PATIENCE_S
 
-PEER = "peer.test"
-CAROL = f"carol@{PEER}"
 TOO_MUCH = "450 4.7.1: Too much mail from "
-
-
-@pytest.fixture(scope="module")
-def signer(net: Network) -> Signer:
-    net.publish(PEER, net.new_address())
-    return net.signer(PEER)
 
 
 # --- rates ---------------------------------------------------------------------------------------
